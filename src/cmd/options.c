@@ -1,0 +1,72 @@
+/* Values of command-line options: durations, sizes, numbers. */
+#include "cmd/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DURATION_LIMIT_S = 366 * 24 * 3600 };
+
+struct unit {
+    const char *name;
+    int64_t factor;
+};
+
+static const struct unit *find_unit(const struct unit *units, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(units[i].name, name) == 0) {
+            return &units[i];
+        }
+    }
+    return NULL;
+}
+
+bool option_duration(const char *text, int64_t *milliseconds, struct error **error) {
+    static const struct unit units[] = {
+        {"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}};
+    char *end = NULL;
+    errno = 0;
+    /* strtod would also take "inf", "nan" and hexadecimal: a duration begins with a digit. */
+    double number = isdigit((unsigned char)text[0]) != 0 ? strtod(text, &end) : -1;
+    const struct unit *unit = end == NULL || strpbrk(text, "xXeE") != NULL
+                                  ? NULL
+                                  : find_unit(units, sizeof(units) / sizeof(units[0]), end);
+    if (errno != 0 || unit == NULL || number < 0 ||
+        number * (double)unit->factor > (double)DURATION_LIMIT_S * 1000) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is no duration: write 500ms, 60s, 2m or 1h",
+                         text);
+    }
+    *milliseconds = (int64_t)(number * (double)unit->factor);
+    return true;
+}
+
+bool option_size(const char *text, int64_t *bytes, struct error **error) {
+    static const struct unit units[] = {
+        {"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", (int64_t)1 << 40}};
+    char *end = NULL;
+    errno = 0;
+    long long number = isdigit((unsigned char)text[0]) != 0 ? strtoll(text, &end, 10) : -1;
+    const struct unit *unit =
+        end == NULL ? NULL : find_unit(units, sizeof(units) / sizeof(units[0]), end);
+    if (errno != 0 || unit == NULL || number < 0 ||
+        __builtin_mul_overflow((int64_t)number, unit->factor, bytes)) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is no size: write bytes, or 64K, 100M, 2G",
+                         text);
+    }
+    return true;
+}
+
+bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *value,
+                    struct error **error) {
+    char *end = NULL;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || number < lowest || number > highest) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is no whole number between %lld and %lld",
+                         text, (long long)lowest, (long long)highest);
+    }
+    *value = number;
+    return true;
+}
