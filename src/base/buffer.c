@@ -1,6 +1,7 @@
 /* A growable run of bytes that always ends in a NUL. */
 #include "base/buffer.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,18 @@ void buffer_append_format(struct buffer *buffer, const char *format, ...) {
     CLEANUP_FREE char *text = memory_format_v(format, arguments);
     va_end(arguments);
     buffer_append_string(buffer, text);
+}
+
+void buffer_append_percent_encoded(struct buffer *buffer, const char *text) {
+    for (const char *p = text; *p != '\0'; p++) {
+        bool is_plain = (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
+                        (*p >= 'A' && *p <= 'Z') || strchr("-._~", *p) != NULL;
+        if (is_plain) {
+            buffer_append_char(buffer, *p);
+        } else {
+            buffer_append_format(buffer, "%%%02X", (unsigned)(unsigned char)*p);
+        }
+    }
 }
 
 void buffer_consume(struct buffer *buffer, size_t length) {

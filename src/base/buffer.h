@@ -28,6 +28,9 @@ void buffer_append_string(struct buffer *buffer, const char *text);
 void buffer_append_char(struct buffer *buffer, char byte);
 void buffer_append_format(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Appends text percent-encoded but for the unreserved characters of RFC 3986: for parts of a URL.
+ */
+void buffer_append_percent_encoded(struct buffer *buffer, const char *text);
 /* Removes the first `length` bytes (at most all of them). */
 void buffer_consume(struct buffer *buffer, size_t length);
 /* Cuts the contents to `length` bytes; a longer length changes nothing. */

@@ -33,7 +33,7 @@ void application_request(struct application *application, const char *method, co
                          void *context);
 
 struct application_stream_events {
-    /* The stream is attached: what happens from now on will be seen. */
+    /* Attached, and what happened before was delivered: what happens from now on will be seen. */
     void (*opened)(void *context);
     /* One event, each id once; borrowed. */
     void (*event)(void *context, struct json_object *event);
@@ -43,7 +43,7 @@ struct application_stream_events {
 
 /*
  * Attaches to a session's event stream and keeps it attached: after a disconnect it reconnects and
- * lists what was missed. `opened` is called once, before any event.
+ * lists what was missed. `opened` is called once.
  */
 struct application_stream *application_stream_open(struct application *application,
                                                    const char *session_id,

@@ -52,7 +52,7 @@ void http_client_free(struct http_client *take_client);
  * never from inside this call. */
 struct http_request *http_request_start(struct http_client *client,
                                         const struct http_request_options *options);
-/* Ends it without on_done. */
+/* Ends it without on_done; may be called from any callback. */
 void http_request_cancel(struct http_request *take_request);
 /* A response header's value, or NULL; valid during on_done. Names compare without case. */
 const char *http_response_header(const struct http_response *response, const char *name);
