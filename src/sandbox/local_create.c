@@ -1,0 +1,287 @@
+/*
+ * A sandbox from nothing to a running hand. Keeper and the new process work side by side: the
+ * child makes its network while keeper maps ids and copies mounts.
+ */
+#include "sandbox/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/memory.h"
+#include "sandbox/mounts.h"
+#include "sandbox/remove_tree.h"
+
+enum { LISTEN_BACKLOG = 16, MESSAGE_SIZE = 1024, PATH_SIZE = 128 };
+
+/* The parts of a sandbox in the making; what was not handed on is undone at the end. */
+struct making {
+    struct local_host *host;
+    struct local_sandbox *sandbox;
+    int directory_fd;
+    int listen_fd;
+    int sync_fds[2]; /* keeper's end, the child's end */
+    struct cgroup_entry groups;
+};
+
+static bool make_directories(struct making *making, struct error **error) {
+    static const char *const names[] = {"layer",     "layer/root",     "layer/root-work",
+                                        "layer/usr", "layer/usr-work", "layer/root/workspace"};
+    const char *id = making->sandbox->id;
+    if (mkdirat(making->host->sandboxes_fd, id, 0700) != 0) {
+        return error_set_errno(error, errno, "cannot make the directory of the sandbox");
+    }
+    making->directory_fd =
+        openat(making->host->sandboxes_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (making->directory_fd < 0 || mkdirat(making->directory_fd, names[i], 0755) != 0) {
+            return error_set_errno(error, errno, "cannot make the directories of the sandbox");
+        }
+    }
+    if (making->host->options.agent_is_unprivileged &&
+        fchownat(making->directory_fd, "layer/root/workspace", LOCAL_AGENT_ID, LOCAL_AGENT_ID,
+                 AT_SYMLINK_NOFOLLOW) != 0) {
+        return error_set_errno(error, errno, "cannot give the workspace to the agent");
+    }
+    return true;
+}
+
+/* The address of hand.sock below /proc/self/fd: short, however long the state directory's name. */
+static struct sockaddr_un socket_address(const struct making *making) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/hand.sock",
+                   making->directory_fd);
+    return address;
+}
+
+static bool make_sockets(struct making *making, struct error **error) {
+    making->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = socket_address(making);
+    if (making->listen_fd < 0 ||
+        bind(making->listen_fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
+        listen(making->listen_fd, LISTEN_BACKLOG) != 0) {
+        return error_set_errno(error, errno, "cannot listen for the sandbox's hand");
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, making->sync_fds) != 0) {
+        return error_set_errno(error, errno, "cannot make a socket pair");
+    }
+    return true;
+}
+
+static bool start_process(struct making *making, struct error **error) {
+    struct clone_args arguments = {
+        .flags =
+            CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD,
+        .pidfd = (__u64)(uintptr_t)&making->sandbox->pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    if (making->groups.v2_fd >= 0) {
+        arguments.flags |= CLONE_INTO_CGROUP; /* Linux 5.7 */
+        arguments.cgroup = (__u64)making->groups.v2_fd;
+    }
+    long pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
+    if (pid == 0) {
+        const struct local_inside inside = {.host = making->host,
+                                            .groups = &making->groups,
+                                            .listen_fd = making->listen_fd,
+                                            .sync_fd = making->sync_fds[1]};
+        (void)close(making->sync_fds[0]);
+        local_inside_run(&inside);
+    }
+    if (pid < 0) {
+        return error_set_errno(error, errno, "cannot make the namespaces of the sandbox");
+    }
+    making->sandbox->hand_pid = (pid_t)pid;
+    (void)close(making->sync_fds[1]);
+    making->sync_fds[1] = -1;
+    return true;
+}
+
+/* For a later keeper, should this one die: which ids and which process this sandbox has. */
+static bool write_record(const struct making *making, struct error **error) {
+    char text[PATH_SIZE];
+    int length = snprintf(text, sizeof(text), "ids %u\nhand %d\n", making->sandbox->ids_base,
+                          (int)making->sandbox->hand_pid);
+    CLEANUP_CLOSE int fd = openat(making->directory_fd, "record",
+                                  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return error_set_errno(error, errno, "cannot write the record of the sandbox");
+    }
+    return io_write_all(fd, text, (size_t)length, error);
+}
+
+static bool write_map(const struct making *making, const char *file, struct error **error) {
+    char path[PATH_SIZE];
+    char text[PATH_SIZE];
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)making->sandbox->hand_pid, file);
+    int length =
+        snprintf(text, sizeof(text), "0 %u %d\n", making->sandbox->ids_base, (int)IDS_PER_SANDBOX);
+    CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, (size_t)length) != length) {
+        return error_set_errno(error, errno, "cannot map the ids of the sandbox");
+    }
+    return true;
+}
+
+static int open_user_namespace(const struct making *making, struct error **error) {
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)making->sandbox->hand_pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        (void)error_set_errno(error, errno, "cannot open the user namespace of the sandbox");
+    }
+    return fd;
+}
+
+static void close_all(int (*fds)[LOCAL_MOUNTS]) {
+    for (size_t i = 0; i < LOCAL_MOUNTS; i++) {
+        if ((*fds)[i] >= 0) {
+            (void)close((*fds)[i]);
+        }
+    }
+}
+
+/*
+ * The layers as the sandbox may see them: each a copy of a mount in which host id 0 is the
+ * sandbox's id 0, and so on. On disk the writable layer keeps the ids of inside, which lets a
+ * snapshot be used by a sandbox with another range.
+ */
+static bool send_mounts(const struct making *making, struct error **error) {
+    CLEANUP_CLOSE int user_fd = open_user_namespace(making, error);
+    if (user_fd < 0) {
+        return false;
+    }
+    CLEANUP(close_all)
+    int fds[LOCAL_MOUNTS] = {-1, -1, -1, -1};
+    const uint64_t plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    const uint64_t lower = plain | MOUNT_ATTR_RDONLY;
+    const char *extra = making->host->has_own_usr ? LOCAL_USR : LOCAL_HOLDER;
+    fds[LOCAL_MOUNT_LAYER] = mounts_clone(making->directory_fd, "layer", plain, user_fd, error);
+    if (fds[LOCAL_MOUNT_LAYER] < 0) {
+        return false;
+    }
+    fds[LOCAL_MOUNT_BASE] = mounts_clone(AT_FDCWD, LOCAL_BASE, lower, user_fd, error);
+    if (fds[LOCAL_MOUNT_BASE] < 0) {
+        return false;
+    }
+    fds[LOCAL_MOUNT_EXTRA] = mounts_clone(AT_FDCWD, extra, lower, user_fd, error);
+    if (fds[LOCAL_MOUNT_EXTRA] < 0) {
+        return false;
+    }
+    const uint64_t device = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY;
+    /* tmpfs can be id-mapped since Linux 6.3; before, the nodes look owned by nobody. */
+    fds[LOCAL_MOUNT_DEVICES] = mounts_clone(AT_FDCWD, LOCAL_DEVICES, device, user_fd, NULL);
+    if (fds[LOCAL_MOUNT_DEVICES] < 0) {
+        fds[LOCAL_MOUNT_DEVICES] = mounts_clone(AT_FDCWD, LOCAL_DEVICES, device, -1, error);
+    }
+    return fds[LOCAL_MOUNT_DEVICES] >= 0 &&
+           io_send_with_fds(making->sync_fds[0], "m", 1, fds, LOCAL_MOUNTS, error);
+}
+
+/* The child's end closes when it executes hand; before that it says what went wrong. */
+static bool wait_until_executed(const struct making *making, struct error **error) {
+    char message[MESSAGE_SIZE];
+    ssize_t length = -1;
+    do {
+        length = recv(making->sync_fds[0], message, sizeof(message) - 1, 0);
+    } while (length < 0 && errno == EINTR);
+    if (length < 0) {
+        return error_set_errno(error, errno, "cannot hear from the new sandbox");
+    }
+    if (length > 0) {
+        message[length] = '\0';
+        return error_set(error, ERROR_UNAVAILABLE, "%s", message);
+    }
+    return true;
+}
+
+static int connect_hand(const struct making *making, struct error **error) {
+    CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = socket_address(making);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+        (void)error_set_errno(error, errno, "cannot connect to the sandbox's hand");
+        return -1;
+    }
+    return STEAL_FD(fd);
+}
+
+static bool make(struct making *making, int *connection, struct error **error) {
+    struct local_sandbox *sandbox = making->sandbox;
+    struct local_host *host = making->host;
+    CLEANUP_FREE char *holder =
+        memory_format("%s/sandboxes/%s", host->options.state_directory, sandbox->id);
+    if (!make_directories(making, error) ||
+        !ids_take(&host->ids, holder, &sandbox->ids_base, error) ||
+        !cgroups_create(&host->cgroups, sandbox->id, &making->groups, error) ||
+        !make_sockets(making, error) || !start_process(making, error) ||
+        !write_map(making, "uid_map", error) || !write_map(making, "gid_map", error) ||
+        !send_mounts(making, error) || !write_record(making, error) ||
+        !wait_until_executed(making, error)) {
+        return false;
+    }
+    *connection = connect_hand(making, error);
+    return *connection >= 0;
+}
+
+static void cleanup_making(struct making *making) {
+    const int fds[] = {making->directory_fd, making->listen_fd, making->sync_fds[0],
+                       making->sync_fds[1]};
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+        if (fds[i] >= 0) {
+            (void)close(fds[i]);
+        }
+    }
+    cgroup_entry_close(&making->groups);
+}
+
+struct local_sandbox *local_create(struct local_host *host, const char *id, int *connection,
+                                   struct error **error) {
+    int64_t begun_us = clock_monotonic_us();
+    if (local_find(host, id) != NULL) {
+        (void)error_set(error, ERROR_CONFLICT, "there is a sandbox %s already", id);
+        return NULL;
+    }
+    struct local_sandbox *sandbox = memory_new(struct local_sandbox);
+    (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", id);
+    sandbox->pidfd = -1;
+    LIST_INSERT_HEAD(&host->sandboxes, sandbox, link);
+    CLEANUP(cleanup_making)
+    struct making making = {.host = host,
+                            .sandbox = sandbox,
+                            .directory_fd = -1,
+                            .listen_fd = -1,
+                            .sync_fds = {-1, -1},
+                            .groups = {.v2_fd = -1}};
+    if (!make(&making, connection, error)) {
+        /* The child first, should it wait for us. */
+        cleanup_making(&making);
+        making = (struct making){
+            .directory_fd = -1, .listen_fd = -1, .sync_fds = {-1, -1}, .groups = {.v2_fd = -1}};
+        (void)local_destroy(host, sandbox, NULL);
+        (void)error_wrap(error, "cannot create the sandbox %s", id);
+        return NULL;
+    }
+    sandbox->created_us = clock_monotonic_us() - begun_us;
+    return sandbox;
+}
+
+struct local_sandbox *local_find(const struct local_host *host, const char *id) {
+    struct local_sandbox *sandbox = NULL;
+    LIST_FOREACH(sandbox, &host->sandboxes, link) {
+        if (strcmp(sandbox->id, id) == 0) {
+            return sandbox;
+        }
+    }
+    return NULL;
+}
