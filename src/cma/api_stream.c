@@ -19,7 +19,7 @@ struct api_stream {
     void *context;
     struct error *error; /* what we found wrong in the stream */
     bool is_retryable;
-    bool is_feeding; /* the parser is on the stack: free later */
+    bool is_busy; /* one of our callbacks is on the stack: free later */
     bool is_closed;
 };
 
@@ -57,10 +57,10 @@ static bool on_sse(void *context, const char *event, const char *data, size_t le
 
 static bool on_data(void *context, const char *bytes, size_t length) {
     struct api_stream *stream = context;
-    stream->is_feeding = true;
+    stream->is_busy = true;
     bool goes_on = sse_parser_feed(&stream->parser, bytes, length, on_sse, stream,
                                    stream->error == NULL ? &stream->error : NULL);
-    stream->is_feeding = false;
+    stream->is_busy = false;
     return goes_on;
 }
 
@@ -81,6 +81,7 @@ static void on_done(void *context, const struct http_response *response) {
         api_set_error(&error, response, "event stream");
     }
     if (!stream->is_closed) {
+        stream->is_busy = true; /* the owner may close us from inside `ended` */
         stream->events.ended(stream->context, error, is_retryable);
     }
     stream_free(stream);
@@ -114,8 +115,8 @@ void api_stream_close(struct api_stream *take_stream) {
         return;
     }
     take_stream->is_closed = true;
-    if (take_stream->is_feeding) {
-        return; /* on_data returns false, and on_done frees */
+    if (take_stream->is_busy) {
+        return; /* on_data returns false and on_done frees, or on_done is calling */
     }
     http_request_cancel(take_stream->request);
     stream_free(take_stream);

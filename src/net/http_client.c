@@ -73,6 +73,9 @@ static void request_free(struct http_request *request) {
         (void)curl_multi_remove_handle(request->client->multi, request->easy);
         curl_easy_cleanup(request->easy);
     }
+    for (struct curl_slist *line = request->header_lines; line != NULL; line = line->next) {
+        memory_wipe(line->data, strlen(line->data)); /* one of them carries the credential */
+    }
     curl_slist_free_all(request->header_lines);
     while (!STAILQ_EMPTY(&request->headers)) {
         struct header *header = STAILQ_FIRST(&request->headers);
@@ -246,6 +249,7 @@ static void collect_finished(struct http_client *client) {
 
 static void on_idle_timer(void *context) {
     struct http_request *request = context;
+    request->is_waiting = false;
     if (request->error == NULL) {
         (void)error_set(&request->error, ERROR_TIMEOUT, "no data for %lld ms",
                         (long long)request->idle_timeout_ms);
@@ -286,6 +290,9 @@ static void add_header(struct http_request *request, const char *line, size_t le
 static size_t on_curl_header(char *bytes, size_t size, size_t count, void *context) {
     struct http_request *request = context;
     size_t length = size * count;
+    if (request->is_cancelled) {
+        return 0; /* its owner may be gone */
+    }
     request_alive(request);
     request->header_bytes += length;
     if (request->header_bytes > HEADERS_LIMIT_BYTES) {
@@ -309,6 +316,9 @@ static size_t on_curl_header(char *bytes, size_t size, size_t count, void *conte
 static size_t on_curl_data(char *bytes, size_t size, size_t count, void *context) {
     struct http_request *request = context;
     size_t length = size * count;
+    if (request->is_cancelled) {
+        return 0; /* its owner may be gone */
+    }
     request_alive(request);
     if (is_streaming(request)) {
         request->client->is_in_callback = true;
