@@ -1,0 +1,42 @@
+// What each scenario of scenarios.json needs from the application, the control plane and the worker.
+//   turns        the user's messages, in order (default: one)
+//   confirm      verdicts for calls that ask, in order
+//   answerCustom the application's answer to a custom tool
+//   sessions     how many sessions of it run at once
+//   leaseTtl     seconds; the worker beats every half of it
+//   maxIdleMs    how long the worker stays after the turn ended
+//   unanswered   indices of calls that must have no result
+//   differs      indices of calls whose result may differ between workers, with the reason
+//   only         the workers that it is for (default: all)
+//   status       the session's status at the end (default: idle)
+//   isBroken     the stream is made to lose events: what it brought is not compared with the history
+export const scenarios = {
+  bash: {},
+  write: {},
+  read: {},
+  edit: {},
+  glob: {},
+  grep: {},
+  several_calls: {},
+  ask_allow: { confirm: ['allow'] },
+  ask_deny: { confirm: ['deny'], unanswered: [0] },
+  denied_by_policy: { unanswered: [0] },
+  custom_tool: { answerCustom: 'green' },
+  stream_dropped: { isBroken: true },
+  only_in_history: { isBroken: true },
+  duplicated_events: {},
+  idle_exit: {},
+  terminated: { status: 'terminated' },
+  two_sessions: { sessions: 2 },
+  // The official worker and `holt worker run` have no sandbox: their sessions share files by design.
+  sessions_apart: { sessions: 2, only: ['serve'] },
+  unicode: {},
+  large_output: {},
+  shell_state: {},
+  lease_lost: { leaseTtl: 2, maxIdleMs: 3000 },
+  unknown_events: {},
+  // The official worker does not act on an interrupt: its call runs to its end.
+  interrupted: { differs: [0] },
+  second_turn: { turns: ['go', 'go on'], maxIdleMs: 5000 },
+  overloaded: { isBroken: true },
+};

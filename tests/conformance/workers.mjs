@@ -1,0 +1,54 @@
+// The ways to serve an environment: each entry starts a worker and says where its sessions' files are.
+import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+
+const script = (name) => fileURLToPath(new URL(name, import.meta.url));
+
+const common = (setting) => ({
+  ANTHROPIC_BASE_URL: setting.baseURL,
+  ANTHROPIC_ENVIRONMENT_ID: setting.environmentId,
+  ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey,
+  MAX_IDLE_MS: String(setting.maxIdleMs),
+});
+
+async function startNode(processes, setting, program, env = {}) {
+  const workdir = processes.directory();
+  for (let i = 0; i < (setting.workers ?? 1); i++) {
+    const worker = processes.start(program, process.execPath, [script(program)], {
+      env: { ...common(setting), WORKDIR: workdir, ...env },
+      cwd: workdir,
+    });
+    await processes.said(worker, /worker ready/);
+  }
+  return { workdir };
+}
+
+export const workers = {
+  sdk: {
+    title: 'official worker',
+    start: (processes, setting) => startNode(processes, setting, 'official_worker.mjs'),
+  },
+  serve: {
+    title: 'holt serve',
+    start: async (processes, setting) => {
+      const state = processes.directory();
+      const daemon = processes.start(
+        'holt serve',
+        setting.holt,
+        [
+          'serve',
+          ...['--environment-id', setting.environmentId],
+          ...['--base-url', setting.baseURL],
+          ...['--state-dir', join(state, 'state')],
+          ...['--max-idle', `${setting.maxIdleMs}ms`],
+        ],
+        { env: { ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey } },
+      );
+      return { workdir: '/workspace', daemon, stateDir: join(state, 'state') };
+    },
+  },
+  run: {
+    title: 'holt worker run',
+    start: (processes, setting) => startNode(processes, setting, 'on_work.mjs', { HOLT: setting.holt }),
+  },
+};
