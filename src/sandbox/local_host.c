@@ -85,6 +85,24 @@ static bool check_host(struct error **error) {
     return true;
 }
 
+/* overlayfs refuses layers that contain one another, with an error that says nothing. */
+static bool check_overlap(const struct keeper_options *options, struct error **error) {
+    const char *image = options->root_directory == NULL ? "/usr" : options->root_directory;
+    CLEANUP_FREE char *lower = realpath(image, NULL);
+    CLEANUP_FREE char *state = realpath(options->state_directory, NULL);
+    if (lower == NULL || state == NULL) {
+        return error_set_errno(error, errno, "cannot open the root directory %s", image);
+    }
+    size_t length = strcmp(lower, "/") == 0 ? 0 : strlen(lower);
+    if (strncmp(state, lower, length) == 0 && (state[length] == '/' || state[length] == '\0')) {
+        return error_set(error, ERROR_INPUT,
+                         "the root directory %s must not contain the state "
+                         "directory %s",
+                         image, options->state_directory);
+    }
+    return true;
+}
+
 static bool open_state(struct local_host *out, struct error **error) {
     const char *path = out->options.state_directory;
     if (path[0] != '/') {
@@ -289,8 +307,8 @@ bool local_host_open(struct local_host *out, const struct keeper_options *option
                                .hand_fd = -1};
     LIST_INIT(&out->sandboxes);
     out->ids.directory_fd = -1;
-    if (!check_host(error) || !open_state(out, error) || !ids_open(&out->ids, "/run", error) ||
-        !open_groups(out, error)) {
+    if (!check_host(error) || !open_state(out, error) || !check_overlap(options, error) ||
+        !ids_open(&out->ids, "/run", error) || !open_groups(out, error)) {
         return false;
     }
     out->sandboxes_fd = openat(out->state_fd, "sandboxes", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

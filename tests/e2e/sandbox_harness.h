@@ -41,7 +41,8 @@ void box_destroy(struct harness *harness, struct box *box);
 void box_measure(struct harness *harness, struct box *box);
 /* Runs a bash script inside; returns its wait status, `out` gets stdout and stderr. */
 int box_run(const struct box *box, const char *script, struct buffer *out);
-/* Fails the test unless the script prints exactly `expected` (and a newline). */
+/* Fails the test unless the script prints exactly `expected`; white space at its end
+ * does not count. */
 void box_expect(const struct box *box, const char *script, const char *expected);
 /* Fails the test unless the script ends with another status than 0. */
 void box_expect_failure(const struct box *box, const char *script);
