@@ -1,0 +1,229 @@
+/* The dispatcher: polls the queue while there is room and starts a runner for each session. */
+#include "orchestrator/dispatcher.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "cma/work_queue.h"
+#include "orchestrator/session_runner.h"
+
+#define LOG_ROOM "orchestrator"
+#include "base/log.h"
+
+enum {
+    POLL_BLOCK_MS = 999, /* the most that the control plane takes */
+    EMPTY_WAIT_LEAST_MS = 1000,
+    EMPTY_WAIT_SPREAD_MS = 2000,
+    BACKOFF_FIRST_MS = 1000,
+    BACKOFF_LIMIT_MS = 60000,
+    /* An entry whose session is gone answers 404 once; an environment that is gone always does. */
+    NOT_FOUND_LIMIT = 3,
+};
+
+enum dispatcher_state {
+    DISPATCHER_POLLING,  /* a poll is under way */
+    DISPATCHER_WAITING,  /* a timer runs: an empty queue, or a backoff */
+    DISPATCHER_FULL,     /* as many sessions as allowed: the end of one polls again */
+    DISPATCHER_STOPPING, /* no claims; sessions are ending */
+    DISPATCHER_ENDED,
+};
+
+struct dispatcher {
+    enum dispatcher_state state;
+    struct dispatcher_options options;
+    char *environment_id;
+    char *worker_id;
+    struct session_runner **runners;
+    size_t runner_count;
+    struct api_call *poll;
+    struct api_call *health_stop;
+    struct loop_timer *timer;
+    int64_t backoff_ms;
+    unsigned not_found_count;
+    struct error *failure;
+};
+
+static void dispatcher_step(struct dispatcher *dispatcher);
+
+static void wait_then_poll(struct dispatcher *dispatcher, int64_t wait_ms) {
+    dispatcher->state = DISPATCHER_WAITING;
+    loop_timer_arm(dispatcher->timer, wait_ms);
+}
+
+static void begin_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
+    api_call_cancel(STEAL_PTR(dispatcher->poll));
+    loop_timer_disarm(dispatcher->timer);
+    dispatcher->state = DISPATCHER_STOPPING;
+    for (size_t i = 0; i < dispatcher->runner_count; i++) {
+        session_runner_stop(dispatcher->runners[i], patience_ms);
+    }
+    loop_timer_arm(dispatcher->timer, 0); /* step judges whether anything is left */
+}
+
+static void fail(struct dispatcher *dispatcher, const struct error *error, const char *advice) {
+    CLEANUP_FREE char *text = error_text(error);
+    (void)error_set(&dispatcher->failure, error->code, "%s (%s)", text, advice);
+    begin_stop(dispatcher, 0);
+}
+
+static void on_runner_ended(void *context, struct session_runner *runner,
+                            const struct error *error) {
+    struct dispatcher *dispatcher = context;
+    if (error != NULL) {
+        CLEANUP_FREE char *text = error_text(error);
+        log_error("%s", text);
+    }
+    for (size_t i = 0; i < dispatcher->runner_count; i++) {
+        if (dispatcher->runners[i] == runner) {
+            dispatcher->runners[i] = dispatcher->runners[--dispatcher->runner_count];
+            break;
+        }
+    }
+    if (dispatcher->state == DISPATCHER_FULL || dispatcher->state == DISPATCHER_STOPPING) {
+        loop_timer_arm(dispatcher->timer, 0);
+    }
+}
+
+static void on_health_stopped(void *context, const struct api_answer *answer) {
+    (void)answer;
+    struct dispatcher *dispatcher = context;
+    dispatcher->health_stop = NULL;
+}
+
+static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
+    if (item->session_id == NULL) {
+        log_debug("work %s is a health check: stopped", item->id);
+        if (dispatcher->health_stop == NULL) {
+            dispatcher->health_stop =
+                work_queue_stop(dispatcher->options.api, item, on_health_stopped, dispatcher);
+        }
+        work_item_free(item);
+        return;
+    }
+    dispatcher->runners[dispatcher->runner_count++] = session_runner_start(
+        &(struct session_runner_options){
+            .loop = dispatcher->options.loop,
+            .api = dispatcher->options.api,
+            .hands = dispatcher->options.hands,
+            .journal = dispatcher->options.journal,
+            .max_idle_ms = dispatcher->options.max_idle_ms,
+            .ended = on_runner_ended,
+            .context = dispatcher,
+        },
+        item);
+}
+
+static void on_poll_failed(struct dispatcher *dispatcher, const struct error *error,
+                           bool is_retryable) {
+    if (error->code == ERROR_NOT_FOUND && ++dispatcher->not_found_count < NOT_FOUND_LIMIT) {
+        is_retryable = true;
+    }
+    if (!is_retryable) {
+        fail(dispatcher, error,
+             error->code == ERROR_DENIED
+                 ? "the environment key is wrong, or is not of this environment"
+                 : "check the environment id and the base URL");
+        return;
+    }
+    int64_t wait_ms =
+        dispatcher->backoff_ms - random_below((uint32_t)(dispatcher->backoff_ms / 4 + 1));
+    CLEANUP_FREE char *text = error_text(error);
+    log_warn("cannot poll for work: %s; trying again in %lld ms", text, (long long)wait_ms);
+    dispatcher->backoff_ms = dispatcher->backoff_ms * 2 > BACKOFF_LIMIT_MS
+                                 ? (int64_t)BACKOFF_LIMIT_MS
+                                 : dispatcher->backoff_ms * 2;
+    wait_then_poll(dispatcher, wait_ms);
+}
+
+static void on_polled(void *context, const struct api_answer *answer) {
+    struct dispatcher *dispatcher = context;
+    dispatcher->poll = NULL;
+    CLEANUP_ERROR struct error *error = NULL;
+    if (answer->error != NULL) {
+        on_poll_failed(dispatcher, answer->error, answer->is_retryable);
+        return;
+    }
+    struct work_item *item = work_queue_polled(answer, &error);
+    if (error != NULL) {
+        on_poll_failed(dispatcher, error, true);
+        return;
+    }
+    dispatcher->backoff_ms = BACKOFF_FIRST_MS;
+    dispatcher->not_found_count = 0;
+    if (item != NULL) {
+        take_item(dispatcher, item);
+        dispatcher_step(dispatcher); /* the queue may hold more */
+        return;
+    }
+    int64_t interval_ms = dispatcher->options.poll_interval_ms;
+    wait_then_poll(dispatcher, interval_ms >= 0
+                                   ? interval_ms
+                                   : EMPTY_WAIT_LEAST_MS + random_below(EMPTY_WAIT_SPREAD_MS));
+}
+
+static void dispatcher_step(struct dispatcher *dispatcher) {
+    switch (dispatcher->state) {
+    case DISPATCHER_POLLING:
+    case DISPATCHER_WAITING:
+    case DISPATCHER_FULL:
+        if (dispatcher->runner_count >= dispatcher->options.max_sessions) {
+            dispatcher->state = DISPATCHER_FULL;
+            return;
+        }
+        dispatcher->state = DISPATCHER_POLLING;
+        dispatcher->poll =
+            work_queue_poll(dispatcher->options.api, dispatcher->environment_id,
+                            dispatcher->worker_id, POLL_BLOCK_MS, on_polled, dispatcher);
+        return;
+    case DISPATCHER_STOPPING:
+        if (dispatcher->runner_count == 0) {
+            dispatcher->state = DISPATCHER_ENDED;
+            dispatcher->options.ended(dispatcher->options.context, dispatcher->failure);
+        }
+        return;
+    case DISPATCHER_ENDED:
+        return;
+    }
+}
+
+static void on_timer(void *context) {
+    dispatcher_step(context);
+}
+
+struct dispatcher *dispatcher_start(const struct dispatcher_options *options) {
+    struct dispatcher *dispatcher = memory_new(struct dispatcher);
+    dispatcher->options = *options;
+    dispatcher->environment_id = memory_string(options->environment_id);
+    dispatcher->worker_id = memory_string(options->worker_id);
+    dispatcher->runners = memory_zeroed(options->max_sessions, sizeof(struct session_runner *));
+    dispatcher->timer = loop_timer_new(options->loop, on_timer, dispatcher);
+    dispatcher->backoff_ms = BACKOFF_FIRST_MS;
+    dispatcher->state = DISPATCHER_WAITING;
+    loop_timer_arm(dispatcher->timer, 0);
+    return dispatcher;
+}
+
+void dispatcher_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
+    if (dispatcher->state != DISPATCHER_ENDED) {
+        begin_stop(dispatcher, patience_ms);
+    }
+}
+
+size_t dispatcher_session_count(const struct dispatcher *dispatcher) {
+    return dispatcher->runner_count;
+}
+
+void dispatcher_free(struct dispatcher *take_dispatcher) {
+    if (take_dispatcher == NULL) {
+        return;
+    }
+    api_call_cancel(take_dispatcher->poll);
+    api_call_cancel(take_dispatcher->health_stop);
+    loop_timer_free(take_dispatcher->timer);
+    error_free(take_dispatcher->failure);
+    free(take_dispatcher->environment_id);
+    free(take_dispatcher->worker_id);
+    free(take_dispatcher->runners);
+    free(take_dispatcher);
+}
