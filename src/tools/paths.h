@@ -31,6 +31,16 @@ bool tool_path_resolve(const struct tool_context *context, struct json_object *g
  * added. Returns -1 with errno set.
  */
 int tool_path_open(const struct tool_path *path, int flags, unsigned mode);
+/* As tool_path_open, for a path relative to any descriptor of a directory. */
+int tool_open_beneath(int root_fd, const char *inside, int flags, unsigned mode);
+/*
+ * The official canonical form: the real path of the longest existing prefix with the missing rest
+ * behind it; a dangling link continues at its target. NULL with errno set when a component cannot
+ * be looked at. The caller frees it. tools.md 3.1.
+ */
+char *tool_path_canonicalize(const char *path);
+/* Whether canonical `target` is `root` or lies under it, on whole components. */
+bool tool_path_is_beneath(const char *target, const char *root);
 /* The reason text for an errno: "no such file or directory", ..., "i/o error (EEXIST)". */
 const char *tool_errno_reason(int errno_value);
 void tool_path_free(struct tool_path *path);

@@ -1,0 +1,136 @@
+/* One decoder, by the WHATWG table of first and second bytes; everything else counts with it. */
+#include "tools/utf8.h"
+
+#include <string.h>
+
+/* What a lead byte promises: bytes that follow, and the range of the first of them. */
+struct lead {
+    unsigned char first, last;
+    unsigned char following;
+    unsigned char low, high;
+};
+
+static const struct lead leads[] = {
+    {0xc2, 0xdf, 1, 0x80, 0xbf}, {0xe0, 0xe0, 2, 0xa0, 0xbf}, {0xe1, 0xec, 2, 0x80, 0xbf},
+    {0xed, 0xed, 2, 0x80, 0x9f}, {0xee, 0xef, 2, 0x80, 0xbf}, {0xf0, 0xf0, 3, 0x90, 0xbf},
+    {0xf1, 0xf3, 3, 0x80, 0xbf}, {0xf4, 0xf4, 3, 0x80, 0x8f},
+};
+
+static const struct lead *find_lead(unsigned char byte) {
+    for (size_t i = 0; i < sizeof(leads) / sizeof(leads[0]); i++) {
+        if (byte >= leads[i].first && byte <= leads[i].last) {
+            return &leads[i];
+        }
+    }
+    return NULL;
+}
+
+size_t utf8_decode(const char *bytes, size_t length, int32_t *code) {
+    unsigned char first = (unsigned char)bytes[0];
+    if (first < 0x80) {
+        *code = first;
+        return 1;
+    }
+    *code = -1;
+    const struct lead *lead = find_lead(first);
+    if (lead == NULL) {
+        return 1;
+    }
+    int32_t value = first & (0x3f >> lead->following);
+    for (size_t i = 1; i <= lead->following; i++) {
+        unsigned char byte = i < length ? (unsigned char)bytes[i] : 0;
+        unsigned char low = i == 1 ? lead->low : 0x80;
+        unsigned char high = i == 1 ? lead->high : 0xbf;
+        if (byte < low || byte > high) {
+            return i;
+        }
+        value = (value << 6) | (byte & 0x3f);
+    }
+    *code = value;
+    return lead->following + 1U;
+}
+
+bool utf8_is_valid(const char *bytes, size_t length) {
+    for (size_t at = 0; at < length;) {
+        int32_t code = 0;
+        at += utf8_decode(bytes + at, length - at, &code);
+        if (code < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void utf8_append_lossy(struct buffer *out, const char *bytes, size_t length) {
+    size_t good = 0;
+    for (size_t at = 0; at < length;) {
+        int32_t code = 0;
+        size_t size = utf8_decode(bytes + at, length - at, &code);
+        if (code < 0) {
+            buffer_append(out, bytes + good, at - good);
+            buffer_append_string(out, UTF8_REPLACEMENT);
+            good = at + size;
+        }
+        at += size;
+    }
+    if (length > good) {
+        buffer_append(out, bytes + good, length - good);
+    }
+}
+
+static size_t units_of(int32_t code) {
+    return code > 0xffff ? 2 : 1;
+}
+
+size_t utf8_units(const char *text, size_t length) {
+    size_t units = 0;
+    for (size_t at = 0; at < length;) {
+        int32_t code = 0;
+        at += utf8_decode(text + at, length - at, &code);
+        units += units_of(code);
+    }
+    return units;
+}
+
+size_t utf8_prefix(const char *text, size_t length, size_t units, bool *splits) {
+    if (splits != NULL) {
+        *splits = false;
+    }
+    size_t used = 0;
+    size_t at = 0;
+    while (at < length) {
+        int32_t code = 0;
+        size_t size = utf8_decode(text + at, length - at, &code);
+        used += units_of(code);
+        if (used > units) {
+            if (splits != NULL) {
+                *splits = used - units < units_of(code);
+            }
+            return at;
+        }
+        at += size;
+    }
+    return at;
+}
+
+size_t utf8_suffix(const char *text, size_t length, size_t units, bool *splits) {
+    if (splits != NULL) {
+        *splits = false;
+    }
+    size_t total = utf8_units(text, length);
+    if (total <= units) {
+        return 0;
+    }
+    size_t skip = total - units;
+    size_t skipped = 0;
+    size_t at = 0;
+    while (at < length && skipped < skip) {
+        int32_t code = 0;
+        at += utf8_decode(text + at, length - at, &code);
+        skipped += units_of(code);
+    }
+    if (splits != NULL) {
+        *splits = skipped > skip;
+    }
+    return at;
+}
