@@ -252,13 +252,12 @@ static bool execute_hand(const struct local_inside *inside, struct error **error
     return error_set_errno(error, errno, "cannot execute hand");
 }
 
+/* What keeper ignores would stay ignored in every program that hand starts. */
 static void reset_signals(void) {
-    for (int number = 1; number < NSIG; number++) {
-        (void)signal(number, SIG_DFL);
+    static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+        (void)signal(ignored[i], SIG_DFL);
     }
-    sigset_t none;
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static bool receive_mounts(const struct local_inside *inside, int mounts[IO_FDS_LIMIT],
