@@ -9,7 +9,12 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+extern const struct command command_serve;
+extern const struct command command_worker_run;
+
 static const struct command *const commands[] = {
+    &command_serve,
+    &command_worker_run,
     NULL,
 };
 

@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
 
 enum { DURATION_LIMIT_S = 366 * 24 * 3600 };
 
@@ -69,4 +73,43 @@ bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *
     }
     *value = number;
     return true;
+}
+
+bool option_base_url(const char *text, struct error **error) {
+    static const char *const schemes[] = {"https://", "http://"};
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t length = strlen(schemes[i]);
+        if (strncmp(text, schemes[i], length) == 0 && strpbrk(text, " \t\r\n?#") == NULL &&
+            text[length] != '\0' && text[length] != '/') {
+            return true;
+        }
+    }
+    return error_set(error, ERROR_INPUT, "\"%s\" is no http or https URL", text);
+}
+
+bool option_log_format(const char *text, struct error **error) {
+    if (strcmp(text, "text") != 0 && strcmp(text, "json") != 0) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is neither text nor json", text);
+    }
+    log_configure_format(strcmp(text, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+    return true;
+}
+
+char *option_directory(const char *text, struct error **error) {
+    CLEANUP_FREE char *path = realpath(text, NULL);
+    struct stat status;
+    if (path == NULL || stat(path, &status) != 0) {
+        (void)error_set(error, ERROR_INPUT, "cannot use %s: %s", text, strerror(errno));
+        return NULL;
+    }
+    if (!S_ISDIR(status.st_mode)) {
+        (void)error_set(error, ERROR_INPUT, "%s is no directory", text);
+        return NULL;
+    }
+    return STEAL_PTR(path);
+}
+
+const char *option_variable(const char *name) {
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' ? value : NULL;
 }

@@ -16,5 +16,13 @@ bool option_size(const char *text, int64_t *bytes, struct error **error);
 /* A whole number between `lowest` and `highest`. */
 bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *value,
                     struct error **error);
+/* An http or https URL with a host. */
+bool option_base_url(const char *text, struct error **error);
+/* "text" or "json": sets the format of the log. */
+bool option_log_format(const char *text, struct error **error);
+/* The absolute path of an existing directory; the caller frees it. */
+char *option_directory(const char *text, struct error **error);
+/* An environment variable, or NULL when it is unset or empty. */
+const char *option_variable(const char *name);
 
 #endif

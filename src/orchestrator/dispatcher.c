@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "cma/work_queue.h"
@@ -17,6 +18,8 @@ enum {
     EMPTY_WAIT_SPREAD_MS = 2000,
     BACKOFF_FIRST_MS = 1000,
     BACKOFF_LIMIT_MS = 60000,
+    /* An empty answer that took this long was a long poll: the wait is behind us. */
+    POLL_WAS_LONG_MS = POLL_BLOCK_MS * 9 / 10,
     /* An entry whose session is gone answers 404 once; an environment that is gone always does. */
     NOT_FOUND_LIMIT = 3,
 };
@@ -40,6 +43,7 @@ struct dispatcher {
     struct api_call *health_stop;
     struct loop_timer *timer;
     int64_t backoff_ms;
+    int64_t poll_start_ms; /* monotonic */
     unsigned not_found_count;
     struct error *failure;
 };
@@ -136,6 +140,16 @@ static void on_poll_failed(struct dispatcher *dispatcher, const struct error *er
     wait_then_poll(dispatcher, wait_ms);
 }
 
+static int64_t empty_wait_ms(const struct dispatcher *dispatcher) {
+    if (dispatcher->options.poll_interval_ms >= 0) {
+        return dispatcher->options.poll_interval_ms;
+    }
+    if (clock_monotonic_ms() - dispatcher->poll_start_ms >= POLL_WAS_LONG_MS) {
+        return 0;
+    }
+    return EMPTY_WAIT_LEAST_MS + random_below(EMPTY_WAIT_SPREAD_MS);
+}
+
 static void on_polled(void *context, const struct api_answer *answer) {
     struct dispatcher *dispatcher = context;
     dispatcher->poll = NULL;
@@ -156,10 +170,7 @@ static void on_polled(void *context, const struct api_answer *answer) {
         dispatcher_step(dispatcher); /* the queue may hold more */
         return;
     }
-    int64_t interval_ms = dispatcher->options.poll_interval_ms;
-    wait_then_poll(dispatcher, interval_ms >= 0
-                                   ? interval_ms
-                                   : EMPTY_WAIT_LEAST_MS + random_below(EMPTY_WAIT_SPREAD_MS));
+    wait_then_poll(dispatcher, empty_wait_ms(dispatcher));
 }
 
 static void dispatcher_step(struct dispatcher *dispatcher) {
@@ -172,6 +183,7 @@ static void dispatcher_step(struct dispatcher *dispatcher) {
             return;
         }
         dispatcher->state = DISPATCHER_POLLING;
+        dispatcher->poll_start_ms = clock_monotonic_ms();
         dispatcher->poll =
             work_queue_poll(dispatcher->options.api, dispatcher->environment_id,
                             dispatcher->worker_id, POLL_BLOCK_MS, on_polled, dispatcher);

@@ -23,8 +23,8 @@ struct dispatcher_options {
     const char *worker_id;
     size_t max_sessions;
     int64_t max_idle_ms;
-    /* After an empty answer: the wait before the next poll; negative: 1 to 3 s, at random. With
-     * block_ms the answer itself takes up to a second. */
+    /* After an empty answer: the wait before the next poll. Negative: none when the control plane
+     * held the poll for as long as we let it, else 1 to 3 s, at random. */
     int64_t poll_interval_ms;
     /* The dispatcher is finished: stopped as asked (NULL), or a failure that will not pass. Every
      * session has ended. */

@@ -1,0 +1,14 @@
+/* What the daemon's unprivileged process gives up before it hears anything foreign. */
+#ifndef HOLT_CMD_FRONT_H
+#define HOLT_CMD_FRONT_H
+
+#include "base/error.h"
+
+/*
+ * Makes the process untraceable by others of its user (PR_SET_DUMPABLE 0, no core dumps), sets
+ * no_new_privs, drops every capability from every set, and, as root, becomes the user `holt` if
+ * there is one, else `nobody`. Call it after keeper was forked and every privileged file opened.
+ */
+bool front_drop_privileges(struct error **error);
+
+#endif
