@@ -23,6 +23,7 @@ enum {
     CPU_PERIOD_US = 100000,
     REMOVE_ATTEMPTS = 2000, /* of 1 ms: how long dying processes may stay */
     FILE_LIMIT = 65536,
+    PROCESS_LIST_LIMIT = 1048576,
     PATH_SIZE = 320,
 };
 
@@ -53,8 +54,10 @@ static int64_t read_number(int dir_fd, const char *path, const char *key) {
     if (at == NULL) {
         return -1;
     }
-    long long value = -1;
-    return sscanf(at + (key == NULL ? 0 : strlen(key)), "%lld", &value) == 1 ? value : -1;
+    at += key == NULL ? 0 : strlen(key);
+    char *end = NULL;
+    long long value = strtoll(at, &end, 10);
+    return end == at ? -1 : value;
 }
 
 static struct cgroup_hierarchy *find_directory(struct cgroups *out, const char *path) {
@@ -227,7 +230,7 @@ static void kill_listed(const struct cgroup_hierarchy *hierarchy, const char *id
     char path[PATH_SIZE];
     int dir_fd = group_file(hierarchy, id, "cgroup.procs", path);
     CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
-    if (!io_read_file(dir_fd, path, &text, FILE_LIMIT * 16, NULL)) {
+    if (!io_read_file(dir_fd, path, &text, PROCESS_LIST_LIMIT, NULL)) {
         return;
     }
     char *rest = text.data;

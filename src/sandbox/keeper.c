@@ -133,13 +133,14 @@ static bool take_reply(struct keeper *keeper) {
     CLEANUP_CLOSE int fd = length > 0 && fd_count > 0 ? fds[0] : -1;
     struct keeper_reply reply;
     struct pending *pending = TAILQ_FIRST(&keeper->requests);
+    bool is_good = length > 0 && keeper_reply_parse(frame, (size_t)length, &reply, &error);
     if (length == 0) {
         (void)error_set(&error, ERROR_UNAVAILABLE, "its socket is closed");
-    } else if (length > 0 && keeper_reply_parse(frame, (size_t)length, &reply, &error) &&
+    } else if (is_good && /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): TAILQ_REMOVE confuses it */
                (pending == NULL || !pending->is_sent || pending->frame.serial != reply.serial)) {
-        (void)error_set(&error, ERROR_PROTOCOL, "it answered what nobody asked");
+        is_good = error_set(&error, ERROR_PROTOCOL, "it answered what nobody asked");
     }
-    if (error != NULL) {
+    if (!is_good || pending == NULL) {
         on_death(keeper, error);
         return false;
     }

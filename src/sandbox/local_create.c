@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -23,7 +24,7 @@
 #include "sandbox/mounts.h"
 #include "sandbox/remove_tree.h"
 
-enum { LISTEN_BACKLOG = 16, MESSAGE_SIZE = 1024, PATH_SIZE = 128 };
+enum { LISTEN_BACKLOG = 16, MESSAGE_SIZE = 1024, PATH_SIZE = 128, SETUP_TIMEOUT_S = 30 };
 
 /* The parts of a sandbox in the making; what was not handed on is undone at the end. */
 struct making {
@@ -75,6 +76,12 @@ static bool make_sockets(struct making *making, struct error **error) {
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, making->sync_fds) != 0) {
         return error_set_errno(error, errno, "cannot make a socket pair");
+    }
+    /* A set-up that hangs must not hang keeper. */
+    const struct timeval patience = {.tv_sec = SETUP_TIMEOUT_S};
+    if (setsockopt(making->sync_fds[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) !=
+        0) {
+        return error_set_errno(error, errno, "cannot bound the time of the set-up");
     }
     return true;
 }

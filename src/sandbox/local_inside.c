@@ -189,7 +189,7 @@ static bool mount_everything(const struct local_inside *inside, const int *mount
 /* Step 4: descriptors, limits. */
 
 static bool arrange_descriptors(const struct local_inside *inside, struct error **error) {
-    CLEANUP_CLOSE int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     /* Out of the way first, so that no dup2 below hits a source that is still needed. */
     int listen_fd = fcntl(inside->listen_fd, F_DUPFD_CLOEXEC, FIRST_CLOSED_FD);
     int hand_fd = fcntl(inside->host->hand_fd, F_DUPFD_CLOEXEC, FIRST_CLOSED_FD);
@@ -200,7 +200,7 @@ static bool arrange_descriptors(const struct local_inside *inside, struct error 
         dup3(hand_fd, HAND_FD, O_CLOEXEC) < 0 || dup2(listen_fd, LISTEN_FD) < 0) {
         return error_set_errno(error, errno, "cannot arrange the descriptors of hand");
     }
-    null_fd = -1;
+    /* The first null_fd is below FIRST_CLOSED_FD and replaced, or closed here. */
     if (close_range(FIRST_CLOSED_FD, ~0U, 0) != 0) {
         return error_set_errno(error, errno, "cannot close the descriptors of keeper");
     }

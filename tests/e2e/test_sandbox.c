@@ -356,7 +356,8 @@ static void test_destroying_leaves_nothing(void **state) {
         box_expect(
             &boxes[i],
             "sleep 1000 >/dev/null 2>&1 & p=x; for i in $(seq 60); do p=$p/d; done; mkdir -p $p; "
-            "touch $p/f; ln -s / link; chmod 000 x; rm -r /usr/share/doc/bash; echo ok",
+            "touch $p/f; ln -s / link; chmod 000 x; mkdir s; touch s/f; chown -R 9:9 s; "
+            "chmod 1700 s; rm -r /usr/share/doc/bash; echo ok",
             "ok");
     }
     for (int i = 0; i < BOX_COUNT; i++) {
