@@ -15,6 +15,7 @@ struct session_calls {
     struct lh_table *by_id; /* borrows the calls and their ids */
     struct session_call *first;
     struct session_call **last_link;
+    struct json_object *ended_threads; /* object: thread id -> true */
     bool is_turn_over;
 };
 
@@ -25,6 +26,7 @@ session_calls_new(bool (*owns)(void *context, const char *name, bool is_custom),
     calls->context = context;
     calls->by_id = lh_kchar_table_new(CALLS_TABLE_SIZE, NULL);
     calls->last_link = &calls->first;
+    calls->ended_threads = json_object_new_object();
     if (calls->by_id == NULL) {
         abort();
     }
@@ -36,6 +38,7 @@ void session_calls_free(struct session_calls *take_calls) {
         return;
     }
     lh_table_free(take_calls->by_id);
+    json_object_put(take_calls->ended_threads);
     for (struct session_call *call = take_calls->first; call != NULL;) {
         struct session_call *next = call->next;
         json_object_put(call->input);
@@ -121,7 +124,9 @@ static enum calls_outcome on_tool_use(struct session_calls *calls, struct json_o
     call->name = memory_string(name);
     call->thread_id = thread_id == NULL ? NULL : memory_string(thread_id);
     call->input = json_object_get(json_get(event, "input"));
-    if (!calls->owns(calls->context, name, call->is_custom) || is_denied(event)) {
+    bool is_orphan =
+        thread_id != NULL && json_object_object_get_ex(calls->ended_threads, thread_id, NULL);
+    if (!calls->owns(calls->context, name, call->is_custom) || is_denied(event) || is_orphan) {
         session_call_set_state(call, CALL_CLOSED);
     } else {
         session_call_set_state(call, is_allowed(event) ? CALL_READY : CALL_HELD);
@@ -163,8 +168,11 @@ static enum calls_outcome on_confirmation(struct session_calls *calls, struct js
 
 static enum calls_outcome on_thread_end(struct session_calls *calls, struct json_object *event) {
     const char *thread_id = json_get_string(event, "session_thread_id");
-    for (struct session_call *call = calls->first; thread_id != NULL && call != NULL;
-         call = call->next) {
+    if (thread_id == NULL) {
+        return CALLS_UNTOUCHED;
+    }
+    json_set_bool(calls->ended_threads, thread_id, true);
+    for (struct session_call *call = calls->first; call != NULL; call = call->next) {
         if (call->thread_id == NULL || strcmp(call->thread_id, thread_id) != 0) {
             continue;
         }
