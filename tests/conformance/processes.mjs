@@ -22,6 +22,22 @@ export async function until(what, probe, boundMs = 60_000) {
 export class Processes {
   #children = [];
   #directories = [];
+  #breakOff;
+  #broken = new Promise((_, reject) => (this.#breakOff = reject));
+
+  constructor() {
+    this.#broken.catch(() => {});
+  }
+
+  /** Waits for `work`, but not longer than every program runs: one that ends by itself is a failure. */
+  whileRunning(work) {
+    return Promise.race([work, this.#broken]);
+  }
+
+  /** What was started, in order. */
+  get children() {
+    return this.#children;
+  }
 
   directory() {
     const path = mkdtempSync(join(tmpdir(), 'holt-test-'));
@@ -49,6 +65,7 @@ export class Processes {
       });
       child.on('close', (code, signal) => {
         running.exit = signal ?? code;
+        if (!running.isStopping) this.#breakOff(new Error(`${name} ended by itself (${running.exit})`));
         resolve();
       });
     });
@@ -70,6 +87,7 @@ export class Processes {
 
   async stop(running) {
     if (running.exit !== undefined) return;
+    running.isStopping = true;
     running.child.kill('SIGTERM');
     const forced = setTimeout(() => running.child.kill('SIGKILL'), 20_000);
     await running.ended;

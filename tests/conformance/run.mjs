@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Processes } from './processes.mjs';
 import { itemsStopped, playSession, startControlPlane } from './session.mjs';
+import { Tap } from './tap.mjs';
 import { scenarios } from './scenarios.mjs';
 import { workers } from './workers.mjs';
 
@@ -80,10 +81,9 @@ async function playScenario(options, name, workerName) {
       maxIdleMs: scenario.maxIdleMs ?? MAX_IDLE_MS,
       workers: count,
     });
-    const reports = await Promise.all(
-      Array.from({ length: count }, () => playSession(plane, { script: name, ...scenario })),
-    );
-    const items = await itemsStopped(plane);
+    const sessions = Array.from({ length: count }, () => playSession(plane, { script: name, ...scenario }));
+    const reports = await processes.whileRunning(Promise.all(sessions));
+    const items = await processes.whileRunning(itemsStopped(plane));
     assert.equal(new Set(items.map((item) => item.data.id)).size, count, 'sessions with a work item');
     for (const report of reports) checkReport(report, scenario);
     return reports.map((report) => comparable(report, scenario, place.workdir));
@@ -92,23 +92,6 @@ async function playScenario(options, name, workerName) {
     throw error;
   } finally {
     await processes.end();
-  }
-}
-
-class Tap {
-  count = 0;
-  failed = 0;
-
-  line(isOk, name, detail) {
-    this.count++;
-    if (!isOk) this.failed++;
-    const notes = detail ? `${detail.trimEnd().replace(/^/gm, '# ')}\n` : '';
-    process.stdout.write(`${isOk ? 'ok' : 'not ok'} ${this.count} - ${name}\n${notes}`);
-  }
-
-  skip(name, reason) {
-    this.count++;
-    process.stdout.write(`ok ${this.count} - ${name} # SKIP ${reason}\n`);
   }
 }
 
@@ -122,14 +105,11 @@ async function compareWorkers(options, tap, name) {
       tap.skip(title, 'sandboxes need root');
       continue;
     }
-    try {
+    await tap.check(title, async () => {
       const answers = await playScenario(options, name, workerName);
       if (first) assert.deepEqual(answers, first.answers, `answers differ from those through ${first.title}`);
       first ??= { answers, title: workers[workerName].title };
-      tap.line(true, title);
-    } catch (error) {
-      tap.line(false, title, `${error.stack ?? error}\n${error.logs ?? ''}`);
-    }
+    });
   }
 }
 
@@ -139,11 +119,9 @@ const queue = options.only.filter((name) => {
   if (!scenarios[name]) throw new Error(`there is no scenario "${name}"`);
   return true;
 });
-process.stdout.write('TAP version 13\n');
 await Promise.all(
   Array.from({ length: options.jobs }, async () => {
     for (let name = queue.shift(); name; name = queue.shift()) await compareWorkers(options, tap, name);
   }),
 );
-process.stdout.write(`1..${tap.count}\n`);
-process.exitCode = tap.failed > 0 ? 1 : 0;
+tap.end();

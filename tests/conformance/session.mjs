@@ -5,6 +5,7 @@ import { sleep, until } from './processes.mjs';
 export const API_KEY = 'sk-ant-api03-conformance';
 const RECONNECT_MS = 100;
 const HISTORY_MS = 500;
+const BOUND_MS = 100_000;
 
 /** Starts `holt emulate` on a free port and makes an environment with a key on it through the official client. */
 export async function startControlPlane(processes, holt, scripts, leaseTtlSeconds) {
@@ -40,7 +41,9 @@ export async function startControlPlane(processes, holt, scripts, leaseTtlSecond
 
 /**
  * Creates a session with a script, sends its turns, answers what is the application's to answer, and follows
- * the events until the script is over. `options`: script, turns, confirm (verdicts in order), answerCustom.
+ * the events until the script is over. `options`: script, turns, confirm (verdicts in order), answerCustom
+ * (a text, or a function that is told the session's id and promises one), boundMs,
+ * onEvent (called with each event once).
  */
 export async function playSession(plane, options) {
   const { client } = plane;
@@ -69,12 +72,12 @@ class Player {
   }
 
   async play() {
-    const bound = setTimeout(() => this.stop.abort(), this.options.boundMs ?? 90_000);
+    const bound = setTimeout(() => this.stop.abort(), this.options.boundMs ?? BOUND_MS);
     const following = [this.followStream(), this.followHistory()];
     try {
       await until('the event stream', () => this.isAttached || this.stop.signal.aborted);
       await this.say();
-      await until(`session ${this.options.script}`, () => this.isOver || this.failure, 100_000);
+      await until(`session ${this.options.script}`, () => this.isOver || this.failure, this.options.boundMs ?? BOUND_MS);
     } catch (error) {
       const types = [...this.events.values()].map((event) => event.type);
       throw new Error(`${error.message}; events so far: ${types.join(' ')}`, { cause: error });
@@ -133,6 +136,7 @@ class Player {
   async handle(event) {
     if (!event.id || this.events.has(event.id)) return;
     this.events.set(event.id, event);
+    this.options.onEvent?.(event);
     const handler = handlers[event.type];
     if (!handler) return;
     try {
@@ -148,10 +152,12 @@ class Player {
       if (!call || this.answered.has(id)) continue;
       if (call.type === 'agent.custom_tool_use') {
         this.answered.add(id);
+        const { answerCustom = 'answered by the application' } = this.options;
+        const text = typeof answerCustom === 'function' ? await answerCustom(this.id) : answerCustom;
         await this.send({
           type: 'user.custom_tool_result',
           custom_tool_use_id: id,
-          content: [{ type: 'text', text: this.options.answerCustom ?? 'answered by the application' }],
+          content: [{ type: 'text', text }],
         });
       } else if (call.evaluated_permission === 'ask') {
         this.answered.add(id);
