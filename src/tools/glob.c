@@ -69,8 +69,9 @@ struct walk {
     size_t queued;
     struct place *next; /* places found while one is handled, in order of discovery */
     size_t next_count;
-    struct table seen;    /* (path, suffix) */
-    struct table results; /* path */
+    struct table next_paths; /* of `next`: most places are new, and found so at once */
+    struct table seen;       /* (path, suffix) */
+    struct table results;    /* path */
     struct match *matches;
     size_t match_count;
     size_t looked_at;
@@ -293,8 +294,8 @@ static void enter_later(struct walk *walk, const char *path, struct state take_s
         free_state(&take_state);
         return;
     }
-    /* All alternatives of one place come one after another: search from the end. */
-    size_t at = walk->next_count;
+    bool is_new = table_add(&walk->next_paths, mix(hash, 0));
+    size_t at = is_new ? 0 : walk->next_count;
     while (at > 0 &&
            (walk->next[at - 1].hash != hash || strcmp(walk->next[at - 1].path, path) != 0)) {
         at--;
@@ -537,6 +538,8 @@ static void run(struct walk *walk) {
             walk->queue[walk->queued++] = walk->next[i];
         }
         walk->next_count = 0;
+        free(walk->next_paths.keys);
+        walk->next_paths = (struct table){0};
         struct place place = walk->queue[--walk->queued];
         for (size_t i = 0; i < place.count && !walk->stopped; i++) {
             handle_state(walk, &place, &place.states[i]);
@@ -577,6 +580,7 @@ static void free_walk(struct walk *walk) {
     free(walk->queue);
     free(walk->next);
     free(walk->seen.keys);
+    free(walk->next_paths.keys);
     free(walk->results.keys);
     free(walk->open_path);
     free(walk->real_root);
