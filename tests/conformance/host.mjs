@@ -93,6 +93,9 @@ export function cgroupsOf(stateDirectory) {
   return [...directoriesBelow('/sys/fs/cgroup', 6)].filter((path) => path.split('/').includes(name));
 }
 
+// Larger mappings are address space that a sanitizer reserved; reading them would never end.
+const MAPPING_LIMIT_BYTES = 1n << 30n;
+
 /** Names of the secrets whose bytes are in a process's memory, as far as we may read it; undefined if not at all. */
 export function secretsInMemory(pid, secrets) {
   const found = new Set();
@@ -108,7 +111,9 @@ export function secretsInMemory(pid, secrets) {
     const [, from, to, access] = /^([0-9a-f]+)-([0-9a-f]+) (....)/.exec(line) ?? [];
     if (!access?.startsWith('r')) continue;
     const end = BigInt(`0x${to}`);
-    for (let at = BigInt(`0x${from}`); at < end; at += BigInt(chunk.length - overlap)) {
+    const start = BigInt(`0x${from}`);
+    if (end - start > MAPPING_LIMIT_BYTES) continue;
+    for (let at = start; at < end; at += BigInt(chunk.length - overlap)) {
       const length = Number(end - at < BigInt(chunk.length) ? end - at : BigInt(chunk.length));
       let got = 0;
       try {

@@ -11,6 +11,8 @@ import sys
 import time
 
 CHUNK = 1 << 20
+# Larger mappings are address space that a sanitizer reserved.
+MAPPING_LIMIT = 1 << 30
 # A file that has not changed for this long cannot hold a key that was made for this test.
 AGE_LIMIT_SECONDS = 3600
 # What lies there are no files; /proc is looked at process by process.
@@ -54,7 +56,7 @@ def look_in_memory(pid):
         for line in maps:
             span, access = line.split()[:2]
             start, end = (int(part, 16) for part in span.split("-"))
-            if not access.startswith("r") or start >= 1 << 63:
+            if not access.startswith("r") or start >= 1 << 63 or end - start > MAPPING_LIMIT:
                 continue
             try:
                 memory.seek(start)
