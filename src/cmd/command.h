@@ -15,6 +15,12 @@ struct command {
     int (*run)(int argc, char **argv);
 };
 
+/* One a file, in the order of `holt help`. */
+extern const struct command command_serve;
+extern const struct command command_worker_run;
+extern const struct command command_session;
+extern const struct command command_demo;
+
 /* Prints "holt NAME: message" and how to get help to stderr; returns EXIT_CODE_USAGE. */
 int command_usage_error(const struct command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

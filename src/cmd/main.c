@@ -9,12 +9,11 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-extern const struct command command_serve;
-extern const struct command command_worker_run;
-
 static const struct command *const commands[] = {
     &command_serve,
     &command_worker_run,
+    &command_session,
+    &command_demo,
     NULL,
 };
 
