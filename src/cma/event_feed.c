@@ -24,6 +24,7 @@ enum {
     PAGE_SIZE = 1000,
     PAGE_SIZE_SMALL = 20, /* after a page that was too large to take */
     EVENTS_LIMIT = 1000000,
+    PENDING_LIMIT = 10000,
 };
 
 struct event_feed {
@@ -154,11 +155,11 @@ static void on_page(void *context, const struct api_answer *answer) {
         list_page(feed, next);
         return;
     }
-    feed->state = FEED_FOLLOWING;
     feed->backoff_ms = BACKOFF_FIRST_MS;
     CLEANUP_JSON struct json_object *pending = STEAL_PTR(feed->pending);
     feed_enter(feed);
-    if (deliver_all(feed, pending) && !feed->is_closed) {
+    if (deliver_all(feed, pending)) {
+        feed->state = FEED_FOLLOWING;
         feed->events.reconciled(feed->context);
     }
     (void)feed_leave(feed);
@@ -192,6 +193,13 @@ static void on_opened(void *context) {
 
 static void on_event(void *context, struct json_object *event) {
     struct event_feed *feed = context;
+    if (feed->state == FEED_LISTING && json_object_array_length(feed->pending) >= PENDING_LIMIT) {
+        CLEANUP_ERROR struct error *error = NULL;
+        (void)error_set(&error, ERROR_LIMIT, "over %d events while the history was listed",
+                        PENDING_LIMIT);
+        feed_retry(feed, error);
+        return;
+    }
     if (feed->state == FEED_LISTING) {
         (void)json_object_array_add(feed->pending, json_object_get(event));
         return;
@@ -233,6 +241,10 @@ struct event_feed *event_feed_open(struct api *api, const char *session_id,
     feed->retry_timer = loop_timer_new(api_loop(api), attach, feed);
     attach(feed);
     return feed;
+}
+
+bool event_feed_is_reconciled(const struct event_feed *feed) {
+    return feed->state == FEED_FOLLOWING;
 }
 
 void event_feed_close(struct event_feed *take_feed) {

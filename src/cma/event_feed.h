@@ -25,6 +25,9 @@ struct event_feed_events {
 
 struct event_feed *event_feed_open(struct api *api, const char *session_id,
                                    const struct event_feed_events *events, void *context);
+/* Whether the history is delivered and the stream attached: false while an answer to a call that
+ * was just delivered may still be on its way in the history. */
+bool event_feed_is_reconciled(const struct event_feed *feed);
 /* NULL is fine. */
 void event_feed_close(struct event_feed *take_feed);
 

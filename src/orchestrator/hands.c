@@ -2,18 +2,20 @@
 #include "orchestrator/hands.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
 
-enum { HAND_FD = 3 };
+enum { HAND_FD = 3, HAND_EXIT_TIMEOUT_MS = 5000 };
 
 extern char **environ;
 
@@ -140,15 +142,24 @@ static void place_measure(struct hands *hands, const char *name, hands_measured 
     measured(context, &usage, NULL);
 }
 
+/* hand ends when its connection closes; one that does not is killed. */
+static void reap_hand(struct place_hands *hands) {
+    CLEANUP_CLOSE int pid_fd = (int)syscall(SYS_pidfd_open, hands->pid, 0);
+    struct pollfd ended = {.fd = pid_fd, .events = POLLIN};
+    if (pid_fd < 0 || poll(&ended, 1, HAND_EXIT_TIMEOUT_MS) <= 0) {
+        (void)kill(hands->pid, SIGKILL);
+    }
+    while (waitpid(hands->pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    hands->pid = -1;
+}
+
 static void place_release(struct hands *hands, const char *name, hands_released released,
                           void *context) {
     (void)name;
     struct place_hands *place_hands = (struct place_hands *)hands;
     if (place_hands->pid > 0) {
-        /* Its connection is closed: hand is ending what it runs, and itself. */
-        while (waitpid(place_hands->pid, NULL, 0) < 0 && errno == EINTR) {
-        }
-        place_hands->pid = -1;
+        reap_hand(place_hands);
     }
     released(context, NULL);
 }
@@ -156,8 +167,7 @@ static void place_release(struct hands *hands, const char *name, hands_released 
 static void place_destroy(struct hands *take_hands) {
     struct place_hands *hands = (struct place_hands *)take_hands;
     if (hands->pid > 0) {
-        (void)kill(hands->pid, SIGKILL);
-        (void)waitpid(hands->pid, NULL, 0);
+        reap_hand(hands);
     }
     free(hands->hand_path);
     free(hands);

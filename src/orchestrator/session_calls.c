@@ -70,7 +70,7 @@ void session_call_set_state(struct session_call *call, enum call_state state) {
 size_t session_calls_open(const struct session_calls *calls) {
     size_t open = 0;
     for (const struct session_call *call = calls->first; call != NULL; call = call->next) {
-        open += call->state != CALL_CLOSED;
+        open += call->state != CALL_CLOSED && call->state != CALL_REFUSED;
     }
     return open;
 }
@@ -149,7 +149,7 @@ static enum calls_outcome on_answer(struct session_calls *calls, struct json_obj
         return CALLS_CHANGED;
     }
     /* One that runs or is being posted ends by itself; the control plane knows it is answered. */
-    if (call->state == CALL_READY || call->state == CALL_HELD) {
+    if (call->state == CALL_READY || call->state == CALL_HELD || call->state == CALL_REFUSED) {
         session_call_set_state(call, CALL_CLOSED);
     }
     return CALLS_CHANGED;

@@ -17,6 +17,7 @@ enum call_state {
     CALL_READY,   /* may run, was not handed over */
     CALL_RUNNING, /* handed over */
     CALL_POSTING, /* it ended; its result is on the way */
+    CALL_REFUSED, /* its result was refused: tried once more at the next reconcile */
     CALL_CLOSED,  /* answered, denied, of a dead thread, or somebody else's: ours no more */
 };
 
@@ -28,6 +29,7 @@ struct session_call {
     struct json_object *input; /* NULL once closed, or when the event had none */
     bool is_custom;            /* answered by user.custom_tool_result */
     bool is_interrupted;       /* to be cancelled, or not to be started */
+    bool was_refused;          /* once already */
     bool is_orphaned;          /* its thread is gone: nobody takes an answer any more */
     struct session_call *next; /* in order of arrival */
 };
@@ -52,7 +54,7 @@ struct session_call *session_calls_first(const struct session_calls *calls);
 /* The call of that id, or NULL. */
 struct session_call *session_calls_find(const struct session_calls *calls, const char *id);
 void session_call_set_state(struct session_call *call, enum call_state state);
-/* Calls of ours that are not closed: held, ready, running or posting. */
+/* Calls of ours that something is still to happen to: held, ready, running or posting. */
 size_t session_calls_open(const struct session_calls *calls);
 /* Whether the turn has ended and nothing of it is open: the idle countdown may run. */
 bool session_calls_is_idle(const struct session_calls *calls);

@@ -34,6 +34,7 @@ enum {
     CALL_DEADLINE_MS = 120000, /* as the official runner (tools.md section 2) */
     LEASE_UNKNOWN_MS = 300000, /* how long a result is tried when the lease cannot say */
     HAND_READY_TIMEOUT_MS = 30000,
+    LOST_HAND_PATIENCE_MS = 30000, /* for the answers of a lost sandbox */
 };
 
 /* One result on its way. */
@@ -215,6 +216,8 @@ static void on_session(void *context, const struct api_answer *answer) {
     runner_step(runner);
 }
 
+static void answer_ourselves(struct session_runner *runner, struct session_call *call,
+                             const char *text);
 static void dispatch_calls(struct session_runner *runner);
 static void consider_turn(struct session_runner *runner);
 
@@ -231,9 +234,7 @@ static void on_hand_ready(void *context, const char *incarnation, struct json_ob
     }
 }
 
-static void on_hand_closed(void *context, const struct error *error) {
-    runner_end(context, "hand lost", error, true);
-}
+static void on_hand_closed(void *context, const struct error *error);
 
 static void on_hand_timeout(void *context) {
     CLEANUP_ERROR struct error *error = NULL;
@@ -286,6 +287,27 @@ static void on_released(void *context, const struct error *error) {
     loop_timer_arm(runner->step_timer, 0);
 }
 
+/*
+ * The sandbox is lost. What it was asked is answered with an error, so that the session does not
+ * wait for ever; then the item ends.
+ */
+static void on_hand_closed(void *context, const struct error *error) {
+    struct session_runner *runner = context;
+    if (runner->state != RUNNER_SERVING || runner->is_ending) {
+        runner_end(runner, "hand lost", error, true);
+        return;
+    }
+    CLEANUP_FREE char *text = error_text(error);
+    log_error("session %s: its sandbox is lost: %s", runner->item->session_id, text);
+    for (struct session_call *call = session_calls_first(runner->calls); call != NULL;
+         call = call->next) {
+        if (call->state == CALL_RUNNING || call->state == CALL_READY) {
+            answer_ourselves(runner, call, "the sandbox was lost while this call ran");
+        }
+    }
+    session_runner_stop(runner, LOST_HAND_PATIENCE_MS);
+}
+
 /* Events in. */
 
 static void on_event(void *context, struct json_object *event) {
@@ -294,7 +316,7 @@ static void on_event(void *context, struct json_object *event) {
         runner_end(runner, "terminated", NULL, true);
         return;
     }
-    if (runner->state == RUNNER_SERVING) {
+    if (runner->state == RUNNER_SERVING && event_feed_is_reconciled(runner->feed)) {
         dispatch_calls(runner);
         consider_turn(runner);
     }
@@ -303,6 +325,12 @@ static void on_event(void *context, struct json_object *event) {
 static void on_reconciled(void *context) {
     struct session_runner *runner = context;
     runner->state = RUNNER_SERVING;
+    for (struct session_call *call = session_calls_first(runner->calls); call != NULL;
+         call = call->next) {
+        if (call->state == CALL_REFUSED) {
+            session_call_set_state(call, CALL_READY); /* hand still has its result */
+        }
+    }
     dispatch_calls(runner);
     consider_turn(runner);
 }
@@ -316,9 +344,9 @@ static void on_feed_failed(void *context, const struct error *error) {
 static void post_result(struct session_runner *runner, struct session_call *call, bool is_error,
                         struct json_object *content);
 
-/* A call that the user gave up before it started is answered without running. */
-static void answer_interrupted(struct session_runner *runner, struct session_call *call) {
-    static const char text[] = "interrupted by the user before it ran";
+/* Answers a call that no hand will answer. */
+static void answer_ourselves(struct session_runner *runner, struct session_call *call,
+                             const char *text) {
     CLEANUP_JSON struct json_object *content = json_object_new_array();
     struct json_object *block = json_object_new_object();
     json_set_string(block, "type", "text");
@@ -337,7 +365,7 @@ static void dispatch_calls(struct session_runner *runner) {
             call->is_interrupted = false; /* once is enough */
             hand_client_cancel(runner->hand, call->id);
         } else if (call->state == CALL_READY && call->is_interrupted) {
-            answer_interrupted(runner, call);
+            answer_ourselves(runner, call, "interrupted by the user before it ran");
         } else if (call->state == CALL_READY && !runner->is_draining &&
                    !FAULT_FAILS("runner.call")) {
             session_call_set_state(call, CALL_RUNNING);
@@ -349,15 +377,21 @@ static void dispatch_calls(struct session_runner *runner) {
 static void on_posted(void *context, const struct error *error) {
     struct posting *posting = context;
     struct session_runner *runner = posting->runner;
+    struct session_call *call = posting->call;
+    LIST_REMOVE(posting, link);
+    free(posting);
     if (error != NULL) {
         CLEANUP_FREE char *text = error_text(error);
         log_warn("session %s: the result of %s was not accepted: %s", runner->item->session_id,
-                 posting->call->id, text);
+                 call->id, text);
     }
-    session_call_set_state(posting->call, CALL_CLOSED);
-    hand_client_acknowledge(runner->hand, posting->call->id);
-    LIST_REMOVE(posting, link);
-    free(posting);
+    if (error != NULL && !call->was_refused) {
+        call->was_refused = true;
+        session_call_set_state(call, CALL_REFUSED);
+    } else {
+        session_call_set_state(call, CALL_CLOSED);
+        hand_client_acknowledge(runner->hand, call->id);
+    }
     consider_turn(runner);
 }
 
