@@ -98,6 +98,15 @@ static struct json_object *record_of(const struct session_runner *runner, const 
 
 /* Ending: every reason comes through here; step then walks through stop and release. */
 
+/* The first failure is the one that is reported. */
+static void set_failure(struct session_runner *runner, const struct error *failure) {
+    if (failure != NULL && runner->failure == NULL) {
+        CLEANUP_FREE char *text = error_text(failure);
+        (void)error_set(&runner->failure, failure->code, "session %s: %s", runner->item->session_id,
+                        text);
+    }
+}
+
 static void runner_end(struct session_runner *runner, const char *reason,
                        const struct error *failure, bool should_stop_item) {
     if (runner->is_ending) {
@@ -297,8 +306,7 @@ static void on_hand_closed(void *context, const struct error *error) {
         runner_end(runner, "hand lost", error, true);
         return;
     }
-    CLEANUP_FREE char *text = error_text(error);
-    log_error("session %s: its sandbox is lost: %s", runner->item->session_id, text);
+    set_failure(runner, error);
     for (struct session_call *call = session_calls_first(runner->calls); call != NULL;
          call = call->next) {
         if (call->state == CALL_RUNNING || call->state == CALL_READY) {
@@ -477,7 +485,7 @@ static void consider_turn(struct session_runner *runner) {
             is_busy = call->state == CALL_RUNNING;
         }
         if (!is_busy) {
-            runner_end(runner, "shut down", NULL, true);
+            runner_end(runner, runner->failure == NULL ? "shut down" : "hand lost", NULL, true);
         }
     }
 }
