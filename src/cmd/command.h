@@ -20,6 +20,7 @@ extern const struct command command_serve;
 extern const struct command command_worker_run;
 extern const struct command command_session;
 extern const struct command command_demo;
+extern const struct command command_emulate;
 
 /* Prints "holt NAME: message" and how to get help to stderr; returns EXIT_CODE_USAGE. */
 int command_usage_error(const struct command *command, const char *format, ...)

@@ -37,6 +37,9 @@ const char *http_exchange_method(const struct http_exchange *exchange);
 const char *http_exchange_path(const struct http_exchange *exchange);
 /* Decoded query parameter (first of that name), or NULL. */
 const char *http_exchange_query(const struct http_exchange *exchange, const char *name);
+/* The nth (from 0) parameter of that name, or NULL: for lists such as types[]=a&types[]=b. */
+const char *http_exchange_query_nth(const struct http_exchange *exchange, const char *name,
+                                    size_t nth);
 const char *http_exchange_header(const struct http_exchange *exchange, const char *name);
 const char *http_exchange_body(const struct http_exchange *exchange, size_t *length);
 /* Called if the client goes away before the reply or stream is complete; set at most once. */
@@ -57,5 +60,10 @@ void http_stream_write(struct http_exchange *exchange, const void *bytes, size_t
  */
 size_t http_stream_backlog(const struct http_exchange *exchange);
 void http_stream_end(struct http_exchange *take_exchange);
+/*
+ * Closes the connection at once, without a reply or with the stream unfinished; on_close is not
+ * called. Not from inside `handle` of this same exchange.
+ */
+void http_exchange_abort(struct http_exchange *take_exchange);
 
 #endif
