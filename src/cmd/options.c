@@ -29,7 +29,7 @@ static const struct unit *find_unit(const struct unit *units, size_t count, cons
 
 bool option_duration(const char *text, int64_t *milliseconds, struct error **error) {
     static const struct unit units[] = {
-        {"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}};
+        {"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}};
     char *end = NULL;
     errno = 0;
     /* strtod would also take "inf", "nan" and hexadecimal: a duration begins with a digit. */

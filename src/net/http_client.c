@@ -474,8 +474,11 @@ void http_client_free(struct http_client *take_client) {
     if (take_client == NULL) {
         return;
     }
-    while (!TAILQ_EMPTY(&take_client->requests)) {
-        request_free(TAILQ_FIRST(&take_client->requests));
+    struct http_request *next = NULL;
+    for (struct http_request *request = TAILQ_FIRST(&take_client->requests); request != NULL;
+         request = next) {
+        next = TAILQ_NEXT(request, link);
+        request_free(request);
     }
     if (take_client->multi != NULL) {
         (void)curl_multi_cleanup(take_client->multi);

@@ -404,7 +404,7 @@ static int compare_entries(const void *left, const void *right) {
 static mode_t type_of(int fd, const struct dirent *entry) {
     struct stat status;
     if (entry->d_type != DT_UNKNOWN) {
-        return DTTOIF(entry->d_type);
+        return (mode_t)DTTOIF(entry->d_type);
     }
     return fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 ? status.st_mode & S_IFMT
                                                                          : 0;
@@ -420,7 +420,7 @@ static struct entry *read_entries(const struct walk *walk, const char *path, siz
     if (directory == NULL) {
         return NULL;
     }
-    fd = -1;
+    (void)STEAL_FD(fd); /* the directory has it now */
     for (struct dirent *next = NULL; (next = readdir(directory)) != NULL;) {
         if (strcmp(next->d_name, ".") == 0 || strcmp(next->d_name, "..") == 0) {
             continue;

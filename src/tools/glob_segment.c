@@ -62,7 +62,7 @@ static void free_node(struct node *node) {
 }
 
 static void add_child(struct node *node, struct node *take_child) {
-    node->children = memory_resize(node->children, node->count + 1, sizeof node->children[0]);
+    node->children = memory_resize(node->children, node->count + 1, sizeof(struct node *));
     node->children[node->count++] = take_child;
 }
 
