@@ -406,21 +406,32 @@ static int add_names(scmp_filter_ctx context, uint32_t action, const char *const
     return 0;
 }
 
+/* libseccomp's own SCMP_A macros leave a member out, which clang rightly notes. */
+static struct scmp_arg_cmp argument(unsigned index, enum scmp_compare compare, uint64_t a,
+                                    uint64_t b) {
+    return (struct scmp_arg_cmp){.arg = index, .op = compare, .datum_a = a, .datum_b = b};
+}
+
+static int allow_when(scmp_filter_ctx context, int call, struct scmp_arg_cmp condition) {
+    return seccomp_rule_add_array(context, SCMP_ACT_ALLOW, call, 1, &condition);
+}
+
 static int add_argument_rules(scmp_filter_ctx context) {
-    int result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                                  SCMP_A0(SCMP_CMP_MASKED_EQ, namespace_flags, 0));
+    int result =
+        allow_when(context, SCMP_SYS(clone), argument(0, SCMP_CMP_MASKED_EQ, namespace_flags, 0));
     for (size_t i = 0; result == 0 && i < sizeof(personalities) / sizeof(personalities[0]); i++) {
-        result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(personality), 1,
-                                  SCMP_A0(SCMP_CMP_EQ, personalities[i]));
+        result = allow_when(context, SCMP_SYS(personality),
+                            argument(0, SCMP_CMP_EQ, personalities[i], 0));
     }
     for (size_t i = 0; result == 0 && i < sizeof(socket_families) / sizeof(int); i++) {
-        result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                                  SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)socket_families[i]));
+        result = allow_when(context, SCMP_SYS(socket),
+                            argument(0, SCMP_CMP_EQ, (uint32_t)socket_families[i], 0));
     }
     /* getaddrinfo(3) and getifaddrs(3) ask the routing netlink; protocol 0 is NETLINK_ROUTE. */
     if (result == 0) {
-        result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
-                                  SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK), SCMP_A2_32(SCMP_CMP_EQ, 0));
+        struct scmp_arg_cmp routing[] = {argument(0, SCMP_CMP_EQ, AF_NETLINK, 0),
+                                         argument(2, SCMP_CMP_EQ, 0, 0)};
+        result = seccomp_rule_add_array(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, routing);
     }
     return result;
 }
@@ -428,15 +439,12 @@ static int add_argument_rules(scmp_filter_ctx context) {
 /* ioctl(2) is allowed but for typing into a terminal (TIOCSTI, TIOCLINUX): ranges that leave them
  * out, over the low 32 bits, which are all the kernel looks at. */
 static int add_ioctl_rules(scmp_filter_ctx context) {
-    int result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                                  SCMP_A1_32(SCMP_CMP_LT, TIOCSTI));
+    int result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_LT, TIOCSTI, 0));
     for (uint32_t request = TIOCSTI + 1; result == 0 && request < TIOCLINUX; request++) {
-        result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                                  SCMP_A1_32(SCMP_CMP_EQ, request));
+        result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_EQ, request, 0));
     }
     if (result == 0) {
-        result = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
-                                  SCMP_A1_32(SCMP_CMP_GT, TIOCLINUX));
+        result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_GT, TIOCLINUX, 0));
     }
     return result;
 }
