@@ -242,7 +242,7 @@ static int run(int argc, char **argv) {
     struct settings settings = {.address = "127.0.0.1"};
     settings.emulator.address = settings.address;
     settings.emulator.environment_keys = settings.keys;
-    settings.emulator.lease_ttl_ms = 120 * 1000;
+    settings.emulator.lease_ttl_ms = 120000;
     (void)log_configure_levels("warn", NULL);
     int code = parse_arguments(&settings, argc, argv, &error);
     if (code != EXIT_CODE_OK) {

@@ -107,7 +107,7 @@ static char *add_request_id(struct request *request) {
 }
 
 void reply(struct request *request, struct json_object *take_json) {
-    CLEANUP_FREE char *id = add_request_id(request);
+    free(add_request_id(request));
     http_reply_json(request->exchange, 200, take_json);
     json_object_put(take_json);
 }

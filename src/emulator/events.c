@@ -39,8 +39,9 @@ void session_write_streams(struct session *session, const char *bytes, size_t le
 }
 
 void session_drop_streams(struct session *session) {
-    while (!LIST_EMPTY(&session->streams)) {
-        struct stream *stream = LIST_FIRST(&session->streams);
+    struct stream *next = NULL;
+    for (struct stream *stream = LIST_FIRST(&session->streams); stream != NULL; stream = next) {
+        next = LIST_NEXT(stream, link);
         http_stream_end(stream->exchange);
         stream_free(stream);
     }

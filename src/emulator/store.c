@@ -22,6 +22,7 @@ enum statement {
 };
 
 static const char *const statement_texts[STATEMENT_COUNT] = {
+    /* NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one statement on two lines */
     [STATEMENT_PUT] = "INSERT INTO objects(kind, id, value) VALUES(?1, ?2, ?3) "
                       "ON CONFLICT(kind, id) DO UPDATE SET value = ?3",
     [STATEMENT_DELETE] = "DELETE FROM objects WHERE kind = ?1 AND id = ?2",

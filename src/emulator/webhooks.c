@@ -81,8 +81,11 @@ void webhooks_free(struct webhooks *take_webhooks) {
         return;
     }
     http_client_free(take_webhooks->client);
-    while (!LIST_EMPTY(&take_webhooks->deliveries)) {
-        delivery_free(LIST_FIRST(&take_webhooks->deliveries));
+    struct delivery *next = NULL;
+    for (struct delivery *delivery = LIST_FIRST(&take_webhooks->deliveries); delivery != NULL;
+         delivery = next) {
+        next = LIST_NEXT(delivery, link);
+        delivery_free(delivery);
     }
     memory_wipe(take_webhooks->key.data, take_webhooks->key.length);
     buffer_free(&take_webhooks->key);

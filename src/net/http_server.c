@@ -92,8 +92,13 @@ static uint16_t bound_port(int fd) {
     if (getsockname(fd, (struct sockaddr *)&address, &length) != 0) {
         return 0;
     }
-    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                               : ((struct sockaddr_in *)&address)->sin_port);
+    in_port_t port = 0;
+    if (address.ss_family == AF_INET6) {
+        port = ((struct sockaddr_in6 *)&address)->sin6_port;
+    } else {
+        port = ((struct sockaddr_in *)&address)->sin_port;
+    }
+    return ntohs(port);
 }
 
 struct http_server *http_server_new(struct loop *loop, const struct http_server_options *options,
