@@ -21,10 +21,12 @@ enum statement {
     STATEMENT_COUNT,
 };
 
+#define PUT_TEXT                                                                                   \
+    "INSERT INTO objects(kind, id, value) VALUES(?1, ?2, ?3) "                                     \
+    "ON CONFLICT(kind, id) DO UPDATE SET value = ?3"
+
 static const char *const statement_texts[STATEMENT_COUNT] = {
-    /* NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one statement on two lines */
-    [STATEMENT_PUT] = "INSERT INTO objects(kind, id, value) VALUES(?1, ?2, ?3) "
-                      "ON CONFLICT(kind, id) DO UPDATE SET value = ?3",
+    [STATEMENT_PUT] = PUT_TEXT,
     [STATEMENT_DELETE] = "DELETE FROM objects WHERE kind = ?1 AND id = ?2",
     [STATEMENT_ADD_EVENT] = "INSERT INTO events(session, number, value) VALUES(?1, ?2, ?3)",
     [STATEMENT_DELETE_EVENTS] = "DELETE FROM events WHERE session = ?1",

@@ -87,18 +87,16 @@ static int listen_on(const char *address, uint16_t port, struct error **error) {
 }
 
 static uint16_t bound_port(int fd) {
-    struct sockaddr_storage address = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {.v6 = {0}};
     socklen_t length = sizeof(address);
-    if (getsockname(fd, (struct sockaddr *)&address, &length) != 0) {
+    if (getsockname(fd, &address.any, &length) != 0) {
         return 0;
     }
-    in_port_t port = 0;
-    if (address.ss_family == AF_INET6) {
-        port = ((struct sockaddr_in6 *)&address)->sin6_port;
-    } else {
-        port = ((struct sockaddr_in *)&address)->sin_port;
-    }
-    return ntohs(port);
+    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 }
 
 struct http_server *http_server_new(struct loop *loop, const struct http_server_options *options,
