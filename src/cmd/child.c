@@ -35,8 +35,8 @@ static void cleanup_actions(posix_spawn_file_actions_t *actions) {
 }
 
 static bool spawn(struct child *child, const struct child_options *options, struct error **error) {
-    char *argv[CHILD_ARGUMENTS_LIMIT + 2] = {memory_string("holt")};
-    CLEANUP_FREE char *program_name = argv[0];
+    char program_name[] = "holt";
+    char *argv[CHILD_ARGUMENTS_LIMIT + 2] = {program_name};
     for (size_t i = 0; options->arguments[i] != NULL; i++) {
         if (i == CHILD_ARGUMENTS_LIMIT) {
             return error_set(error, ERROR_INTERNAL, "too many arguments");
