@@ -251,6 +251,7 @@ static int run(int argc, char **argv) {
     if (settings.script_file != NULL) {
         if (!io_read_file(AT_FDCWD, settings.script_file, &script, SCRIPT_LIMIT_BYTES, &error)) {
             (void)error_wrap(&error, "--script");
+            error->code = ERROR_INPUT; /* the command line names a file that is no script */
             return command_report(&command_emulate, error);
         }
         settings.emulator.script_text = buffer_string(&script);
