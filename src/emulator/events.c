@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
 
@@ -22,12 +23,29 @@ static void stream_free(struct stream *take_stream) {
     free(take_stream);
 }
 
+/*
+ * A burst of large events may stand above the limit for a moment, whoever reads: a reader is too
+ * slow when it stays above, or far above at once.
+ */
+static bool is_too_slow(struct stream *stream) {
+    size_t backlog = http_stream_backlog(stream->exchange);
+    int64_t now_ms = clock_monotonic_ms();
+    if (backlog <= STREAM_BACKLOG_LIMIT_BYTES) {
+        stream->over_since_ms = 0;
+        return false;
+    }
+    if (stream->over_since_ms == 0) {
+        stream->over_since_ms = now_ms;
+    }
+    return backlog > STREAM_BURST_LIMIT_BYTES ||
+           now_ms - stream->over_since_ms > STREAM_OVER_LIMIT_MS;
+}
+
 void session_write_streams(struct session *session, const char *bytes, size_t length) {
     struct stream *stream = LIST_FIRST(&session->streams);
     while (stream != NULL) {
         struct stream *next = LIST_NEXT(stream, link);
-        /* What is already waiting counts, so that one large event alone never disconnects. */
-        if (http_stream_backlog(stream->exchange) > STREAM_BACKLOG_LIMIT_BYTES) {
+        if (is_too_slow(stream)) {
             log_warn("a reader of session %s is too slow: disconnected", session->id);
             http_exchange_abort(stream->exchange);
             stream_free(stream);

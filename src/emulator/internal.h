@@ -23,7 +23,9 @@
 
 enum {
     BODY_LIMIT_BYTES = 16 << 20,
-    STREAM_BACKLOG_LIMIT_BYTES = 8 << 20,
+    STREAM_BACKLOG_LIMIT_BYTES = 8 << 20, /* for at most STREAM_OVER_LIMIT_MS */
+    STREAM_BURST_LIMIT_BYTES = 32 << 20,  /* at once; plus one event */
+    STREAM_OVER_LIMIT_MS = 5000,
     EVENTS_LIMIT = 50000, /* of one session */
     PAGE_LIMIT = 1000,
     PAGE_DEFAULT = 100,
@@ -62,6 +64,7 @@ struct agent {
 struct stream {
     LIST_ENTRY(stream) link;
     struct session *session;
+    int64_t over_since_ms; /* when its backlog passed the limit; 0: it is below */
     struct http_exchange *exchange;
 };
 
