@@ -18,7 +18,12 @@
 
 #include "base/json.h"
 
-enum { TOOLS_DEFAULT_MAX_FILE_BYTES = 262144, TOOLS_OUTPUT_LIMIT_UNITS = 102400 };
+enum {
+    TOOLS_DEFAULT_MAX_FILE_BYTES = 262144,
+    TOOLS_OUTPUT_LIMIT_UNITS = 102400,
+    /* No text file over this is loaded whatever max_file_bytes says: its JSON must fit a frame. */
+    TOOLS_FILE_BYTES_CEILING = 16 * 1024 * 1024,
+};
 
 /* What a session's tools may touch. Borrowed by every call; strings are absolute paths. */
 struct tool_context {
