@@ -100,6 +100,11 @@ export class Processes {
     for (const path of this.#directories) rmSync(path, { recursive: true, force: true });
   }
 
+  /** What did not end with 0 when it was asked to end: a crash, or a leak that a sanitizer found. */
+  unclean() {
+    return this.#children.filter(({ exit }) => exit !== undefined && exit !== 0).map(({ name, exit }) => `${name}: ${exit}`);
+  }
+
   logs(lines = 25) {
     return this.#children
       .map(({ name, exit, output }) => {

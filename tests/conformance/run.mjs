@@ -86,6 +86,8 @@ async function playScenario(options, name, workerName) {
     const items = await processes.whileRunning(itemsStopped(plane));
     assert.equal(new Set(items.map((item) => item.data.id)).size, count, 'sessions with a work item');
     for (const report of reports) checkReport(report, scenario);
+    await processes.end();
+    assert.deepEqual(processes.unclean(), [], 'programs that did not end cleanly');
     return reports.map((report) => comparable(report, scenario, place.workdir));
   } catch (error) {
     error.logs = processes.logs();
