@@ -69,13 +69,15 @@ class Player {
     this.answered = new Set();
     this.isOver = false;
     this.stop = new AbortController();
+    this.attached = new Promise((resolve) => (this.isAttached = resolve));
+    this.stop.signal.addEventListener('abort', this.isAttached);
   }
 
   async play() {
     const bound = setTimeout(() => this.stop.abort(), this.options.boundMs ?? BOUND_MS);
     const following = [this.followStream(), this.followHistory()];
     try {
-      await until('the event stream', () => this.isAttached || this.stop.signal.aborted);
+      await this.attached;
       await this.say();
       await until(`session ${this.options.script}`, () => this.isOver || this.failure, this.options.boundMs ?? BOUND_MS);
     } catch (error) {
@@ -106,7 +108,7 @@ class Player {
     while (!signal.aborted && !this.isOver) {
       try {
         const stream = await this.client.beta.sessions.events.stream(this.id, {}, { signal });
-        this.isAttached = true;
+        this.isAttached();
         for await (const event of stream) {
           if (event.id) this.streamed.push(event.id);
           await this.handle(event);
