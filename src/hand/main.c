@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -118,6 +119,8 @@ static void hold_standard_fds(void) {
 static bool prepare_process(struct hand *hand) {
     hand->is_init = getpid() == 1;
     hold_standard_fds();
+    /* Whatever else hand was started with is not for the agent's processes. */
+    (void)close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     /* Not even a process of the same user can trace hand or read its memory. */
     (void)prctl(PR_SET_DUMPABLE, 0);
     if (!hand->is_init && prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) {
@@ -215,7 +218,7 @@ int main(int argc, char **argv) {
     }
     struct hand hand = {.options = &options, .signal_fd = -1};
     int socket_fd = options.fd >= 0 ? options.fd : options.listen_fd;
-    if (!prepare_process(&hand) || fcntl(socket_fd, F_SETFD, FD_CLOEXEC) != 0 ||
+    if (!prepare_process(&hand) || fcntl(socket_fd, F_GETFD) < 0 ||
         !io_set_nonblocking(socket_fd, true, NULL)) {
         (void)fprintf(stderr, "hand: cannot start: %s\n", strerror(errno));
         return EXIT_FAILURE;
