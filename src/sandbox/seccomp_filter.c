@@ -423,28 +423,65 @@ static int add_argument_rules(scmp_filter_ctx context) {
         result = allow_when(context, SCMP_SYS(personality),
                             argument(0, SCMP_CMP_EQ, personalities[i], 0));
     }
-    for (size_t i = 0; result == 0 && i < sizeof(socket_families) / sizeof(int); i++) {
-        result = allow_when(context, SCMP_SYS(socket),
-                            argument(0, SCMP_CMP_EQ, (uint32_t)socket_families[i], 0));
+    return result;
+}
+
+/*
+ * socket(2) by family. What is refused is refused as by a kernel without it: libraries such as
+ * libaudit take EAFNOSUPPORT and EPROTONOSUPPORT for "there is none here" and go on.
+ */
+static int add_socket_rules(scmp_filter_ctx context) {
+    int result = 0;
+    for (int family = 0; result == 0 && family < AF_MAX; family++) {
+        bool is_allowed = false;
+        for (size_t i = 0; i < sizeof(socket_families) / sizeof(int); i++) {
+            is_allowed |= family == socket_families[i];
+        }
+        struct scmp_arg_cmp condition = argument(0, SCMP_CMP_EQ, (uint32_t)family, 0);
+        if (family != AF_NETLINK) {
+            result = seccomp_rule_add_array(
+                context, is_allowed ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EAFNOSUPPORT),
+                SCMP_SYS(socket), 1, &condition);
+        }
     }
     /* getaddrinfo(3) and getifaddrs(3) ask the routing netlink; protocol 0 is NETLINK_ROUTE. */
+    struct scmp_arg_cmp routing[] = {argument(0, SCMP_CMP_EQ, AF_NETLINK, 0),
+                                     argument(2, SCMP_CMP_EQ, 0, 0)};
+    struct scmp_arg_cmp other[] = {argument(0, SCMP_CMP_EQ, AF_NETLINK, 0),
+                                   argument(2, SCMP_CMP_NE, 0, 0)};
     if (result == 0) {
-        struct scmp_arg_cmp routing[] = {argument(0, SCMP_CMP_EQ, AF_NETLINK, 0),
-                                         argument(2, SCMP_CMP_EQ, 0, 0)};
         result = seccomp_rule_add_array(context, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, routing);
+    }
+    if (result == 0) {
+        result = seccomp_rule_add_array(context, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket),
+                                        2, other);
     }
     return result;
 }
 
-/* ioctl(2) is allowed but for typing into a terminal (TIOCSTI, TIOCLINUX): ranges that leave them
- * out, over the low 32 bits, which are all the kernel looks at. */
+/*
+ * ioctl(2) is allowed but for typing into a terminal (TIOCSTI, TIOCLINUX). The kernel looks at the
+ * low 32 bits of the request alone, so each rule compares those under a mask: a plain comparison
+ * could be passed by with a high bit set. The rules are the complement of the two: every request
+ * that differs above the low four bits, and the other fourteen of their sixteen.
+ */
 static int add_ioctl_rules(scmp_filter_ctx context) {
-    int result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_LT, TIOCSTI, 0));
-    for (uint32_t request = TIOCSTI + 1; result == 0 && request < TIOCLINUX; request++) {
-        result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_EQ, request, 0));
+    enum { LOW_BITS = 4, REQUEST_BITS = 32 };
+    const uint64_t all = 0xffffffff;
+    _Static_assert(TIOCSTI >> LOW_BITS == TIOCLINUX >> LOW_BITS,
+                   "they differ in the low bits only");
+    int result = 0;
+    for (unsigned bit = LOW_BITS; result == 0 && bit < REQUEST_BITS; bit++) {
+        uint64_t mask = all & ~((UINT64_C(1) << bit) - 1);
+        uint64_t value = (TIOCSTI ^ (UINT64_C(1) << bit)) & mask;
+        result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_MASKED_EQ, mask, value));
     }
-    if (result == 0) {
-        result = allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_GT, TIOCLINUX, 0));
+    for (uint64_t low = 0; result == 0 && low < 1U << LOW_BITS; low++) {
+        uint64_t request = ((uint64_t)TIOCSTI & ~UINT64_C(15)) | low;
+        if (request != TIOCSTI && request != TIOCLINUX) {
+            result =
+                allow_when(context, SCMP_SYS(ioctl), argument(1, SCMP_CMP_MASKED_EQ, all, request));
+        }
     }
     return result;
 }
@@ -464,6 +501,9 @@ static int build(scmp_filter_ctx context) {
     }
     if (result == 0) {
         result = add_argument_rules(context);
+    }
+    if (result == 0) {
+        result = add_socket_rules(context);
     }
     return result == 0 ? add_ioctl_rules(context) : result;
 }
