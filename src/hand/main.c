@@ -28,7 +28,13 @@
 #include "hand/link.h"
 #include "hand/orphans.h"
 
-enum { EXIT_USAGE = 2, POLL_OWN = 3 };
+enum {
+    EXIT_USAGE = 2,
+    POLL_OWN = 3,
+    /* One turn's share, so that a storm of signals or dying processes holds up no call. */
+    SIGNALS_PER_TURN = 64,
+    DEATHS_PER_TURN = 256,
+};
 
 struct options {
     int fd;
@@ -44,6 +50,7 @@ struct hand {
     struct link link;
     int signal_fd;
     bool is_init;
+    bool has_more_dead; /* more ended than one turn reaps */
     bool is_ending;
 };
 
@@ -137,8 +144,10 @@ static bool prepare_process(struct hand *hand) {
 
 static void take_signals(struct hand *hand) {
     struct signalfd_siginfo signal_info;
-    while (read(hand->signal_fd, &signal_info, sizeof(signal_info)) ==
-           (ssize_t)sizeof(signal_info)) {
+    for (int i = 0;
+         i < SIGNALS_PER_TURN &&
+         read(hand->signal_fd, &signal_info, sizeof(signal_info)) == (ssize_t)sizeof(signal_info);
+         i++) {
         int number = (int)signal_info.ssi_signo;
         /* Inside a sandbox anybody may have sent it; a worker's hand ends with its terminal. */
         if (!hand->is_init && (number == SIGTERM || number == SIGINT || number == SIGHUP)) {
@@ -148,8 +157,13 @@ static void take_signals(struct hand *hand) {
 }
 
 static void reap(struct hand *hand) {
-    pid_t pid = 0;
-    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+    hand->has_more_dead = true;
+    for (int i = 0; i < DEATHS_PER_TURN; i++) {
+        pid_t pid = waitpid(-1, NULL, WNOHANG);
+        if (pid <= 0) {
+            hand->has_more_dead = false;
+            return;
+        }
         calls_reaped(hand->calls, pid);
     }
 }
@@ -175,6 +189,9 @@ static void accept_connection(struct hand *hand) {
 }
 
 static int wait_ms(const struct hand *hand) {
+    if (hand->has_more_dead) {
+        return 0;
+    }
     int64_t wake_at_ms = calls_wake_at_ms(hand->calls);
     if (wake_at_ms < 0) {
         return -1;

@@ -288,6 +288,26 @@ static int find_status(struct bash *bash, size_t *digits) {
     return (int)strtol(line, NULL, 10);
 }
 
+/* Under `set -v` bash echoes what it reads: the frame around the command is not the agent's. */
+static void hide_frame(struct bash *bash) {
+    CLEANUP_BUFFER struct buffer frame = BUFFER_EMPTY;
+    bash_frame_command(&frame, bash->command.data, bash->command.length, bash->token);
+    struct buffer *bytes = &bash->output.bytes;
+    const char *echo =
+        bytes->length == 0 ? NULL : memmem(bytes->data, bytes->length, frame.data, frame.length);
+    if (echo == NULL) {
+        return;
+    }
+    struct buffer shown = BUFFER_EMPTY;
+    buffer_append(&shown, bytes->data, (size_t)(echo - bytes->data));
+    buffer_append(&shown, bash->command.data, bash->command.length);
+    buffer_append_char(&shown, '\n');
+    const char *rest = echo + frame.length;
+    buffer_append(&shown, rest, bytes->length - (size_t)(rest - bytes->data));
+    buffer_free(bytes);
+    *bytes = shown;
+}
+
 static void finish_command(struct bash *bash, int status, size_t digits) {
     /* All that was written before the status is in the pipe by now; no more than that is waited
      * for, as a background job may write on and on. */
@@ -295,6 +315,7 @@ static void finish_command(struct bash *bash, int status, size_t digits) {
     if (ioctl(bash->shell.output_fd, FIONREAD, &waiting) == 0 && waiting > 0) {
         read_output(bash, (size_t)waiting);
     }
+    hide_frame(bash);
     CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
     bash_output_text(&bash->output, digits, &text);
     if (status != 0 && text.length == 0) {

@@ -384,6 +384,9 @@ static void test_set_x_and_lost_output_do_not_hide_the_end(void **state) {
     assert_result(bench, 2, "3", false, "+ set +x");
     assert_result(bench, 3, "4", false, "seen");
     assert_result(bench, 4, "5", false, "4");
+    call_bash(bench, "6", "set -v");
+    call_bash(bench, "7", "echo seen");
+    assert_result(bench, 6, "7", false, "echo seen\nseen");
 }
 
 static void test_an_incomplete_command_leaves_the_shell_alone(void **state) {
