@@ -44,7 +44,7 @@ struct api_call {
 };
 
 struct api *api_new(struct loop *loop, struct http_client *client, const char *base_url,
-                    enum api_credential credential, const char *secret) {
+                    const char *secret) {
     struct api *api = memory_new(struct api);
     size_t length = strlen(base_url);
     while (length > 0 && base_url[length - 1] == '/') {
@@ -53,14 +53,12 @@ struct api *api_new(struct loop *loop, struct http_client *client, const char *b
     api->loop = loop;
     api->client = client;
     api->base_url = memory_string_n(base_url, length);
-    api->credential_header = memory_format(
-        credential == API_BEARER ? "Authorization: Bearer %s" : "x-api-key: %s", secret);
+    api->credential_header = memory_format("Authorization: Bearer %s", secret);
     return api;
 }
 
 struct api *api_with_bearer(const struct api *api, const char *base_url, const char *secret) {
-    return api_new(api->loop, api->client, base_url == NULL ? api->base_url : base_url, API_BEARER,
-                   secret);
+    return api_new(api->loop, api->client, base_url == NULL ? api->base_url : base_url, secret);
 }
 
 void api_free(struct api *take_api) {

@@ -19,15 +19,10 @@ struct api;
 struct api_call;
 struct api_stream;
 
-enum api_credential {
-    API_BEARER,  /* an environment key or a sessions token */
-    API_ORG_KEY, /* x-api-key: an application's */
-};
-
 /* Borrows the loop and the client; copies the strings. A trailing slash of `base_url` is dropped.
  */
 struct api *api_new(struct loop *loop, struct http_client *client, const char *base_url,
-                    enum api_credential credential, const char *secret);
+                    const char *secret);
 /* The same endpoint (or another: `base_url` may be NULL) with another bearer. */
 struct api *api_with_bearer(const struct api *api, const char *base_url, const char *secret);
 /* Wipes the credential. Calls and streams on it must have ended. NULL is fine. */

@@ -32,7 +32,7 @@ struct application_stream {
 struct application *application_new(struct loop *loop, struct http_client *client,
                                     const char *base_url, const char *api_key) {
     struct application *application = memory_new(struct application);
-    application->api = api_new(loop, client, base_url, API_ORG_KEY, api_key);
+    application->api = api_new(loop, client, base_url, api_key);
     return application;
 }
 

@@ -1,8 +1,8 @@
 /*
  * The application's side of the CMA API: what `holt session` and `holt demo` need of it.
  *
- * Authenticates with the organisation's key (`x-api-key`, protocol.md section 1), never with an
- * environment key. Requests follow the retry rules of api.h.
+ * Authenticates with the organisation's key, never with an environment key. Requests follow the
+ * retry rules of api.h.
  */
 #ifndef HOLT_CMA_APPLICATION_H
 #define HOLT_CMA_APPLICATION_H

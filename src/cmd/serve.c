@@ -372,8 +372,8 @@ static bool serve_run(struct serve *serve, struct error **error) {
     if (serve->client == NULL) {
         return false;
     }
-    serve->api = api_new(serve->loop, serve->client, arguments->base_url, API_BEARER,
-                         credential_text(arguments->key));
+    serve->api =
+        api_new(serve->loop, serve->client, arguments->base_url, credential_text(arguments->key));
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
     log_info("serving environment %s of %s as %s, up to %lld sessions", arguments->environment_id,
              arguments->base_url, worker_id, (long long)arguments->max_sessions);

@@ -222,7 +222,7 @@ static bool serve_item(struct worker *worker, const struct worker_arguments *arg
     }
     const struct hand_configuration configuration = {.workdir = workdir,
                                                      .max_file_bytes = MAX_FILE_BYTES};
-    struct api *api = api_new(worker->loop, client, arguments->base_url, API_BEARER,
+    struct api *api = api_new(worker->loop, client, arguments->base_url,
                               arguments->key == NULL ? "" : credential_text(arguments->key));
     struct hands *hands = hands_in_place(hand_path, &configuration);
     worker->runner = session_runner_start(
