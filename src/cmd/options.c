@@ -62,6 +62,14 @@ bool option_size(const char *text, int64_t *bytes, struct error **error) {
     return true;
 }
 
+bool option_switch(const char *text, bool *is_on, struct error **error) {
+    *is_on = strcmp(text, "on") == 0;
+    if (!*is_on && strcmp(text, "off") != 0) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is neither on nor off", text);
+    }
+    return true;
+}
+
 bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *value,
                     struct error **error) {
     char *end = NULL;

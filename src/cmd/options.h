@@ -13,6 +13,8 @@
 bool option_duration(const char *text, int64_t *milliseconds, struct error **error);
 /* "512", "64K", "100M", "2G": bytes, in powers of 1024. */
 bool option_size(const char *text, int64_t *bytes, struct error **error);
+/* "on" or "off". */
+bool option_switch(const char *text, bool *is_on, struct error **error);
 /* A whole number between `lowest` and `highest`. */
 bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *value,
                     struct error **error);

@@ -34,6 +34,7 @@ enum {
     DEFAULT_SESSIONS = 64,
     MOST_SESSIONS = 4096,
     DEFAULT_PIDS = 1024,
+    DEFAULT_MEMORY_MIB = 4096,
     MAX_FILE_BYTES = 262144,
 };
 
@@ -59,7 +60,6 @@ const struct command command_serve = {
         "  --state-dir DIR              default " DEFAULT_STATE_DIR "\n"
         "  --root DIR                   root of the sandboxes (default: this host's own programs)\n"
         "  --user root|agent            who the agent is inside (default root)\n"
-        "  --workdir DIR                where the tools work inside (default " SANDBOX_WORKDIR ")\n"
         "  --max-sessions N             served at once (default 64)\n"
         "  --max-idle DURATION          end a session this long after its turn; 0 never\n"
         "                               (default 60s)\n"
@@ -67,7 +67,8 @@ const struct command command_serve = {
         "                               poll, else 1s to 3s, at random)\n"
         "  --drain DURATION             how long running calls may finish (default 30s)\n"
         "  --memory SIZE, --pids N, --cpus N\n"
-        "                               limits of each sandbox; 0 none (default none, 1024, none)\n"
+        "                               limits of each sandbox; 0 none (default 4G, 1024, none)\n"
+        "  --read-media on|off          images and PDFs as blocks (default on)\n"
         "  --log-level SPEC             debug, info, warn, error, off; with room=level\n"
         "  --log-format FORMAT          text or json\n"
         "  --journal FILE               append what was done, a line of JSON each\n"
@@ -81,7 +82,6 @@ struct serve_arguments {
     const char *key_file;
     const char *base_url;
     const char *worker_id;
-    const char *workdir;
     const char *journal_path;
     const char *ready_path;
     struct credential *key;
@@ -89,6 +89,7 @@ struct serve_arguments {
     int64_t max_idle_ms;
     int64_t poll_interval_ms;
     int64_t drain_ms;
+    bool reads_media;
 };
 
 struct serve {
@@ -143,6 +144,8 @@ static bool take_value(int option, struct serve_arguments *arguments, struct err
         return option_integer(optarg, 0, INT32_MAX, &arguments->keeper.pids_limit, error);
     case 'c':
         return take_cpus(optarg, &arguments->keeper.cpu_limit_percent, error);
+    case 'M':
+        return option_switch(optarg, &arguments->reads_media, error);
     case 'l':
         return log_configure_levels(optarg, error);
     case 'f':
@@ -172,8 +175,6 @@ static const char **text_of(int option, struct serve_arguments *arguments) {
         return &arguments->keeper.state_directory;
     case 'r':
         return &arguments->keeper.root_directory;
-    case 'd':
-        return &arguments->workdir;
     case 'j':
         return &arguments->journal_path;
     case 'R':
@@ -199,8 +200,8 @@ static bool check(const struct serve_arguments *arguments, struct error **error)
     if (arguments->worker_id != NULL && !work_id_is_valid(arguments->worker_id)) {
         return error_set(error, ERROR_INPUT, "--worker-id: \"%s\" is no id", arguments->worker_id);
     }
-    if (*arguments->keeper.state_directory != '/' || *arguments->workdir != '/') {
-        return error_set(error, ERROR_INPUT, "--state-dir and --workdir take absolute paths");
+    if (*arguments->keeper.state_directory != '/') {
+        return error_set(error, ERROR_INPUT, "--state-dir takes an absolute path");
     }
     return option_base_url(arguments->base_url, error) || error_wrap(error, "--base-url");
 }
@@ -215,7 +216,6 @@ static bool parse(int argc, char **argv, struct serve_arguments *arguments, stru
         {"state-dir", required_argument, NULL, 's'},
         {"root", required_argument, NULL, 'r'},
         {"user", required_argument, NULL, 'u'},
-        {"workdir", required_argument, NULL, 'd'},
         {"max-sessions", required_argument, NULL, 'n'},
         {"max-idle", required_argument, NULL, 'i'},
         {"poll-interval", required_argument, NULL, 'p'},
@@ -223,6 +223,7 @@ static bool parse(int argc, char **argv, struct serve_arguments *arguments, stru
         {"memory", required_argument, NULL, 'm'},
         {"pids", required_argument, NULL, 'P'},
         {"cpus", required_argument, NULL, 'c'},
+        {"read-media", required_argument, NULL, 'M'},
         {"log-level", required_argument, NULL, 'l'},
         {"log-format", required_argument, NULL, 'f'},
         {"journal", required_argument, NULL, 'j'},
@@ -230,16 +231,18 @@ static bool parse(int argc, char **argv, struct serve_arguments *arguments, stru
         {NULL, 0, NULL, 0},
     };
     *arguments = (struct serve_arguments){
-        .keeper = {.state_directory = DEFAULT_STATE_DIR, .pids_limit = DEFAULT_PIDS},
+        .keeper = {.state_directory = DEFAULT_STATE_DIR,
+                   .pids_limit = DEFAULT_PIDS,
+                   .memory_limit_bytes = (int64_t)DEFAULT_MEMORY_MIB << 20},
         .environment_id = option_variable("ANTHROPIC_ENVIRONMENT_ID"),
         .base_url = option_variable("ANTHROPIC_BASE_URL"),
         .worker_id = option_variable("ANTHROPIC_WORKER_ID"),
-        .workdir = SANDBOX_WORKDIR,
         .key = credential_take_variable("ANTHROPIC_ENVIRONMENT_KEY"),
         .max_sessions = DEFAULT_SESSIONS,
         .max_idle_ms = DEFAULT_IDLE_MS,
         .poll_interval_ms = -1,
         .drain_ms = DEFAULT_DRAIN_MS,
+        .reads_media = true,
     };
     if (arguments->base_url == NULL) {
         arguments->base_url = DEFAULT_BASE_URL;
@@ -364,8 +367,9 @@ static bool serve_prepare(struct serve *serve, struct serve_arguments *arguments
 
 static bool serve_run(struct serve *serve, struct error **error) {
     const struct serve_arguments *arguments = serve->arguments;
-    const struct hand_configuration configuration = {.workdir = arguments->workdir,
-                                                     .max_file_bytes = MAX_FILE_BYTES};
+    const struct hand_configuration configuration = {.workdir = SANDBOX_WORKDIR,
+                                                     .max_file_bytes = MAX_FILE_BYTES,
+                                                     .read_media = arguments->reads_media};
     CLEANUP_FREE char *worker_id =
         arguments->worker_id == NULL ? default_worker_id() : memory_string(arguments->worker_id);
     serve->client = http_client_new(serve->loop, error);

@@ -41,6 +41,7 @@ const struct command command_worker_run = {
         "                          " DEFAULT_BASE_URL ")\n"
         "  --workdir DIR           where the tools work (default the current directory)\n"
         "  --max-idle DURATION     end this long after the turn ended; 0 never (default 60s)\n"
+        "  --read-media on|off     images and PDFs as blocks (default on)\n"
         "  --log-level SPEC        debug, info, warn, error, off; with room=level (default info)\n"
         "  --log-format FORMAT     text or json (default text)\n"
         "\n"
@@ -56,6 +57,7 @@ struct worker_arguments {
     const char *base_url;
     const char *workdir;
     int64_t max_idle_ms;
+    bool reads_media;
     struct credential *key;
     struct credential *secret;
 };
@@ -93,6 +95,9 @@ static bool take_option(int option, struct worker_arguments *arguments, struct e
     case 'i':
         return option_duration(optarg, &arguments->max_idle_ms, error) ||
                error_wrap(error, "--max-idle");
+    case 'M':
+        return option_switch(optarg, &arguments->reads_media, error) ||
+               error_wrap(error, "--read-media");
     case 'l':
         return log_configure_levels(optarg, error) || error_wrap(error, "--log-level");
     case 'f':
@@ -141,6 +146,7 @@ static bool parse(int argc, char **argv, struct worker_arguments *arguments, str
         {"base-url", required_argument, NULL, 'b'},
         {"workdir", required_argument, NULL, 'd'},
         {"max-idle", required_argument, NULL, 'i'},
+        {"read-media", required_argument, NULL, 'M'},
         {"log-level", required_argument, NULL, 'l'},
         {"log-format", required_argument, NULL, 'f'},
         {NULL, 0, NULL, 0},
@@ -152,6 +158,7 @@ static bool parse(int argc, char **argv, struct worker_arguments *arguments, str
         .base_url = option_variable("ANTHROPIC_BASE_URL"),
         .workdir = ".",
         .max_idle_ms = DEFAULT_IDLE_MS,
+        .reads_media = true,
         .key = credential_take_variable("ANTHROPIC_ENVIRONMENT_KEY"),
         .secret = credential_take_variable("ANTHROPIC_WORK_SECRET"),
     };
@@ -220,8 +227,8 @@ static bool serve_item(struct worker *worker, const struct worker_arguments *arg
         work_item_free(item);
         return false;
     }
-    const struct hand_configuration configuration = {.workdir = workdir,
-                                                     .max_file_bytes = MAX_FILE_BYTES};
+    const struct hand_configuration configuration = {
+        .workdir = workdir, .max_file_bytes = MAX_FILE_BYTES, .read_media = arguments->reads_media};
     struct api *api = api_new(worker->loop, client, arguments->base_url,
                               arguments->key == NULL ? "" : credential_text(arguments->key));
     struct hands *hands = hands_in_place(hand_path, &configuration);

@@ -16,6 +16,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 #include "base/io.h"
 #include "base/memory.h"
@@ -104,6 +105,21 @@ static bool check_overlap(const struct keeper_options *options, struct error **e
     return true;
 }
 
+/*
+ * Takes the lock of a state directory. A daemon that was killed leaves its keeper behind for as
+ * long as that takes to destroy its sandboxes: the next daemon waits for it.
+ */
+static bool wait_for_lock(int fd) {
+    enum { PATIENCE_MS = 20000, PAUSE_MS = 20 };
+    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000L};
+    for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; waited_ms += PAUSE_MS) {
+        if (waited_ms >= PATIENCE_MS || nanosleep(&pause, NULL) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool open_state(struct local_host *out, struct error **error) {
     const char *path = out->options.state_directory;
     if (path[0] != '/') {
@@ -122,7 +138,7 @@ static bool open_state(struct local_host *out, struct error **error) {
     if (out->lock_fd < 0) {
         return error_set_errno(error, errno, "cannot write to the state directory %s", path);
     }
-    if (flock(out->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    if (!wait_for_lock(out->lock_fd)) {
         return error_set(error, ERROR_CONFLICT, "another keeper works in the state directory %s",
                          path);
     }
