@@ -50,7 +50,8 @@ bool base64_decode(struct buffer *out, const char *text, size_t length) {
             buffer_append_char(out, (char)(unsigned char)((group >> bits) & 0xff));
         }
     }
-    if (length % 4 == 1) {
+    /* Bits left over must be zero: else two texts would mean the same bytes. */
+    if (length % 4 == 1 || (group & ((1U << bits) - 1U)) != 0) {
         buffer_truncate(out, before);
         return false;
     }

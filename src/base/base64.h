@@ -11,7 +11,8 @@
 void base64_encode(struct buffer *out, const void *bytes, size_t length);
 /*
  * Appends the decoding of `text`. Accepts both alphabets, padded or not; white space, a stray
- * character, or a length that cannot be base64 returns false and leaves `out` as it was.
+ * character, leftover bits that are not zero, or a length that cannot be base64 returns false and
+ * leaves `out` as it was.
  */
 bool base64_decode(struct buffer *out, const char *text, size_t length);
 
