@@ -13,6 +13,7 @@
 #include "cma/lease.h"
 #include "orchestrator/result_post.h"
 #include "orchestrator/session_calls.h"
+#include "orchestrator/session_setup.h"
 
 #define LOG_ROOM "orchestrator"
 #include "base/log.h"
@@ -23,8 +24,10 @@ enum runner_state {
     RUNNER_LOADING,       /* looking at the session: is there anything to do? */
     RUNNER_ACQUIRING,     /* a sandbox is being made */
     RUNNER_CONNECTING,    /* hand was configured and has not answered */
+    RUNNER_PREPARING,     /* skills, memory stores and inputs are put into the sandbox */
     RUNNER_ATTACHING,     /* the history is being replayed; nothing runs before it is complete */
     RUNNER_SERVING,       /* events in, calls out, results back */
+    RUNNER_SAVING,        /* the session is over; memory stores are synchronised a last time */
     RUNNER_STOPPING,      /* the queue is told that the item is over */
     RUNNER_RELEASING,     /* the sandbox is being destroyed */
     RUNNER_DONE,
@@ -35,6 +38,7 @@ enum {
     LEASE_UNKNOWN_MS = 300000, /* how long a result is tried when the lease cannot say */
     HAND_READY_TIMEOUT_MS = 30000,
     LOST_HAND_PATIENCE_MS = 30000, /* for the answers of a lost sandbox */
+    SAVE_PATIENCE_MS = 30000,      /* protocol.md section 7 */
 };
 
 /* One result on its way. */
@@ -56,6 +60,8 @@ struct session_runner {
     struct api_call *request;
     struct lease *lease;
     struct hand_client *hand;
+    struct json_object *session; /* as it was when it was loaded */
+    struct session_setup *setup;
     struct event_feed *feed;
     struct session_calls *calls;
     LIST_HEAD(, posting) postings;
@@ -67,6 +73,7 @@ struct session_runner {
     const char *reason;            /* for the journal: "idle", "terminated", ... */
     bool is_ending;
     bool is_draining;
+    bool is_hurried; /* draining without patience */
     bool should_stop_item;
     bool was_turn_noted;
 };
@@ -132,6 +139,7 @@ static void close_session(struct session_runner *runner) {
         result_post_cancel(posting->post);
         free(posting);
     }
+    session_setup_free(STEAL_PTR(runner->setup));
     hand_client_free(STEAL_PTR(runner->hand));
     lease_free(STEAL_PTR(runner->lease));
     loop_timer_disarm(runner->idle_timer);
@@ -150,6 +158,7 @@ static void runner_free(struct session_runner *runner) {
         api_free(runner->session_api);
     }
     work_item_free(runner->item);
+    json_object_put(runner->session);
     error_free(runner->failure);
     free(runner->place_name);
     free(runner);
@@ -221,8 +230,30 @@ static void on_session(void *context, const struct api_answer *answer) {
         runner_end(runner, "terminated", NULL, true);
         return;
     }
+    runner->session = json_object_get(answer->body);
     runner->state = RUNNER_ACQUIRING;
     runner_step(runner);
+}
+
+static void on_prepared(void *owner, const struct error *error) {
+    struct session_runner *runner = owner;
+    if (error != NULL) {
+        runner_end(runner, "not prepared", error, true);
+        return;
+    }
+    runner->state = RUNNER_ATTACHING;
+    runner_step(runner);
+}
+
+static void leave_session(struct session_runner *runner) {
+    close_session(runner);
+    runner->state = runner->should_stop_item ? RUNNER_STOPPING : RUNNER_RELEASING;
+    loop_timer_arm(runner->step_timer, 0);
+}
+
+static void on_saved(void *owner, const struct error *error) {
+    (void)error;
+    leave_session(owner);
 }
 
 static void answer_ourselves(struct session_runner *runner, struct session_call *call,
@@ -238,7 +269,7 @@ static void on_hand_ready(void *context, const char *incarnation, struct json_ob
     struct session_runner *runner = context;
     if (runner->state == RUNNER_CONNECTING && !runner->is_ending) {
         loop_timer_disarm(runner->hand_timer);
-        runner->state = RUNNER_ATTACHING;
+        runner->state = RUNNER_PREPARING;
         runner_step(runner);
     }
 }
@@ -500,6 +531,10 @@ static void on_patience_over(void *context) {
 
 void session_runner_stop(struct session_runner *runner, int64_t patience_ms) {
     runner->is_draining = true;
+    runner->is_hurried = runner->is_hurried || patience_ms <= 0;
+    if (runner->state == RUNNER_SAVING && runner->is_hurried) {
+        leave_session(runner);
+    }
     if (runner->is_ending) {
         return;
     }
@@ -515,9 +550,14 @@ void session_runner_stop(struct session_runner *runner, int64_t patience_ms) {
 
 static void begin_end(struct session_runner *runner) {
     log_debug("session %s: ending: %s", runner->item->session_id, runner->reason);
-    close_session(runner);
-    runner->state = runner->should_stop_item ? RUNNER_STOPPING : RUNNER_RELEASING;
-    runner_step(runner);
+    bool is_regular = runner->failure == NULL && runner->should_stop_item;
+    if (runner->state == RUNNER_SERVING && is_regular && !runner->is_hurried) {
+        runner->state = RUNNER_SAVING; /* under the lease, and with hand */
+        event_feed_close(STEAL_PTR(runner->feed));
+        session_setup_finish(runner->setup, SAVE_PATIENCE_MS, on_saved, runner);
+        return;
+    }
+    leave_session(runner);
 }
 
 static void finish(struct session_runner *runner) {
@@ -528,6 +568,20 @@ static void finish(struct session_runner *runner) {
     log_info("session %s: ended: %s", runner->item->session_id, runner->reason);
     runner->options.ended(runner->options.context, runner, runner->failure);
     runner_free(runner);
+}
+
+static void prepare(struct session_runner *runner) {
+    runner->setup = session_setup_start(
+        &(struct session_setup_context){
+            .loop = runner->options.loop,
+            .api = runner->session_api,
+            .has_token = runner->session_api != runner->options.api,
+            .session_id = runner->item->session_id,
+            .session = runner->session,
+            .hand = runner->hand,
+            .workdir = runner->options.hands->configuration.workdir,
+        },
+        on_prepared, runner);
 }
 
 static void load_session(struct session_runner *runner) {
@@ -547,7 +601,7 @@ static void runner_step(void *context) {
         .event = on_event, .reconciled = on_reconciled, .failed = on_feed_failed};
     struct session_runner *runner = context;
     struct hands *hands = runner->options.hands;
-    if (runner->is_ending && runner->state < RUNNER_STOPPING) {
+    if (runner->is_ending && runner->state < RUNNER_SAVING) {
         begin_end(runner);
         return;
     }
@@ -565,6 +619,9 @@ static void runner_step(void *context) {
     case RUNNER_ACQUIRING:
         runner->has_place = true;
         hands->operations->acquire(hands, runner->place_name, on_acquired, runner);
+        break;
+    case RUNNER_PREPARING:
+        prepare(runner);
         break;
     case RUNNER_ATTACHING:
         runner->feed =
@@ -590,6 +647,7 @@ static void runner_step(void *context) {
         break;
     case RUNNER_CONNECTING:
     case RUNNER_SERVING:
+    case RUNNER_SAVING:
         break; /* events carry on from here */
     }
 }
