@@ -91,8 +91,12 @@ struct api_call *work_queue_poll(struct api *api, const char *environment_id, co
                                  int64_t block_ms,
                                  void (*done)(void *context, const struct api_answer *answer),
                                  void *context) {
-    CLEANUP_FREE char *path = memory_format("/v1/environments/%s/work/poll?block_ms=%lld",
-                                            environment_id, (long long)block_ms);
+    CLEANUP_FREE char *path = memory_format("/v1/environments/%s/work/poll", environment_id);
+    if (block_ms > 0) {
+        char *blocking = memory_format("%s?block_ms=%lld", path, (long long)block_ms);
+        free(path);
+        path = blocking;
+    }
     CLEANUP_FREE char *worker = memory_format("Anthropic-Worker-ID: %s", worker_id);
     const char *headers[] = {worker, NULL};
     return api_call_start(

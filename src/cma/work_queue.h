@@ -28,6 +28,8 @@ struct work_item *work_item_parse(struct json_object *object, struct error **err
 /* Decodes a work secret (base64url JSON with sessions_token): false when it is none. */
 bool work_secret_decode(const char *secret, char **bearer, char **api_base_url);
 
+/* The control plane holds the poll for up to `block_ms` (1 to 999) while the queue is empty; 0: it
+ * answers at once. */
 struct api_call *work_queue_poll(struct api *api, const char *environment_id, const char *worker_id,
                                  int64_t block_ms,
                                  void (*done)(void *context, const struct api_answer *answer),

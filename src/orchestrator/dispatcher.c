@@ -22,11 +22,16 @@ enum {
     POLL_WAS_LONG_MS = POLL_BLOCK_MS * 9 / 10,
     /* An entry whose session is gone answers 404 once; an environment that is gone always does. */
     NOT_FOUND_LIMIT = 3,
+    /* A delivery can be ahead of the queue: a wake that found nothing is tried once more. */
+    SECOND_LOOK_MS = 1000,
+    LOOKS_OF_A_WAKE = 2,
 };
 
 enum dispatcher_state {
     DISPATCHER_POLLING,  /* a poll is under way */
-    DISPATCHER_WAITING,  /* a timer runs: an empty queue, or a backoff */
+    DISPATCHER_WAITING,  /* a timer runs: an empty queue */
+    DISPATCHER_BACKOFF,  /* a timer runs: the control plane failed */
+    DISPATCHER_RESTING,  /* the queue was drained: a wake or the recovery poll goes on */
     DISPATCHER_FULL,     /* as many sessions as allowed: the end of one polls again */
     DISPATCHER_STOPPING, /* no claims; sessions are ending */
     DISPATCHER_ENDED,
@@ -44,14 +49,19 @@ struct dispatcher {
     struct loop_timer *timer;
     int64_t backoff_ms;
     int64_t poll_start_ms; /* monotonic */
+    int64_t backoff_start_ms;
+    unsigned looks_owed;   /* empty answers to see before a wake is done with */
+    bool is_debouncing;    /* the timer that runs is a wake's: another wake does not move it */
+    bool is_woken_in_poll; /* a wake came while a poll was under way, which may have missed it */
     unsigned not_found_count;
     struct error *failure;
 };
 
 static void dispatcher_step(struct dispatcher *dispatcher);
 
-static void wait_then_poll(struct dispatcher *dispatcher, int64_t wait_ms) {
-    dispatcher->state = DISPATCHER_WAITING;
+static void wait_then_poll(struct dispatcher *dispatcher, enum dispatcher_state state,
+                           int64_t wait_ms) {
+    dispatcher->state = state;
     loop_timer_arm(dispatcher->timer, wait_ms);
 }
 
@@ -137,7 +147,8 @@ static void on_poll_failed(struct dispatcher *dispatcher, const struct error *er
     dispatcher->backoff_ms = dispatcher->backoff_ms * 2 > BACKOFF_LIMIT_MS
                                  ? (int64_t)BACKOFF_LIMIT_MS
                                  : dispatcher->backoff_ms * 2;
-    wait_then_poll(dispatcher, wait_ms);
+    dispatcher->backoff_start_ms = clock_monotonic_ms();
+    wait_then_poll(dispatcher, DISPATCHER_BACKOFF, wait_ms);
 }
 
 static int64_t empty_wait_ms(const struct dispatcher *dispatcher) {
@@ -148,6 +159,72 @@ static int64_t empty_wait_ms(const struct dispatcher *dispatcher) {
         return 0;
     }
     return EMPTY_WAIT_LEAST_MS + random_below(EMPTY_WAIT_SPREAD_MS);
+}
+
+/* A wake's first poll, `wait_ms` from now; wakes before it are the same wake. */
+static void begin_debounce(struct dispatcher *dispatcher, int64_t wait_ms) {
+    dispatcher->looks_owed = LOOKS_OF_A_WAKE;
+    if (!dispatcher->is_debouncing) {
+        dispatcher->is_debouncing = true;
+        wait_then_poll(dispatcher, DISPATCHER_WAITING, wait_ms);
+    }
+}
+
+/* The queue was drained and no wake is open. */
+static void rest(struct dispatcher *dispatcher) {
+    int64_t interval_ms = dispatcher->options.recovery_interval_ms;
+    dispatcher->state = DISPATCHER_RESTING;
+    if (interval_ms > 0) { /* a tenth of jitter: a fleet must not poll in step */
+        loop_timer_arm(dispatcher->timer,
+                       interval_ms - random_below((uint32_t)(interval_ms / 10 + 1)));
+    }
+}
+
+static void on_empty(struct dispatcher *dispatcher) {
+    dispatcher->looks_owed -= dispatcher->looks_owed > 0 ? 1 : 0;
+    if (dispatcher->is_woken_in_poll) {
+        dispatcher->is_woken_in_poll = false;
+        begin_debounce(dispatcher, dispatcher->options.debounce_ms);
+    } else if (!dispatcher->options.is_waiting_for_wakes) {
+        dispatcher->looks_owed = 0; /* the usual polls are the second look */
+        wait_then_poll(dispatcher, DISPATCHER_WAITING, empty_wait_ms(dispatcher));
+    } else if (dispatcher->looks_owed > 0) {
+        wait_then_poll(dispatcher, DISPATCHER_WAITING, SECOND_LOOK_MS);
+    } else {
+        rest(dispatcher);
+    }
+}
+
+void dispatcher_wake(struct dispatcher *dispatcher) {
+    int64_t wait_ms = dispatcher->options.debounce_ms;
+    switch (dispatcher->state) {
+    case DISPATCHER_POLLING:
+        dispatcher->is_woken_in_poll = true;
+        return;
+    case DISPATCHER_BACKOFF: {
+        /* A delivery says that the control plane lives: the backoff's first step is enough. */
+        int64_t rest_ms = dispatcher->backoff_start_ms + BACKOFF_FIRST_MS - clock_monotonic_ms();
+        begin_debounce(dispatcher, rest_ms > wait_ms ? rest_ms : wait_ms);
+        return;
+    }
+    case DISPATCHER_WAITING:
+    case DISPATCHER_RESTING:
+        begin_debounce(dispatcher, wait_ms);
+        return;
+    case DISPATCHER_FULL: /* the end of a session polls, and then until empty */
+    case DISPATCHER_STOPPING:
+    case DISPATCHER_ENDED:
+        return;
+    }
+}
+
+bool dispatcher_is_idle(const struct dispatcher *dispatcher) {
+    bool is_at_rest =
+        dispatcher->options.is_waiting_for_wakes
+            ? dispatcher->state == DISPATCHER_RESTING
+            : dispatcher->state == DISPATCHER_POLLING || dispatcher->state == DISPATCHER_WAITING;
+    return is_at_rest && dispatcher->runner_count == 0 && dispatcher->looks_owed == 0 &&
+           !dispatcher->is_woken_in_poll;
 }
 
 static void on_polled(void *context, const struct api_answer *answer) {
@@ -166,27 +243,33 @@ static void on_polled(void *context, const struct api_answer *answer) {
     dispatcher->backoff_ms = BACKOFF_FIRST_MS;
     dispatcher->not_found_count = 0;
     if (item != NULL) {
+        dispatcher->looks_owed = dispatcher->looks_owed > 0 ? 1 : 0; /* the wake was right */
         take_item(dispatcher, item);
         dispatcher_step(dispatcher); /* the queue may hold more */
         return;
     }
-    wait_then_poll(dispatcher, empty_wait_ms(dispatcher));
+    on_empty(dispatcher);
 }
 
 static void dispatcher_step(struct dispatcher *dispatcher) {
     switch (dispatcher->state) {
     case DISPATCHER_POLLING:
     case DISPATCHER_WAITING:
+    case DISPATCHER_BACKOFF:
+    case DISPATCHER_RESTING:
     case DISPATCHER_FULL:
         if (dispatcher->runner_count >= dispatcher->options.max_sessions) {
             dispatcher->state = DISPATCHER_FULL;
             return;
         }
         dispatcher->state = DISPATCHER_POLLING;
+        dispatcher->is_debouncing = false;
         dispatcher->poll_start_ms = clock_monotonic_ms();
-        dispatcher->poll =
-            work_queue_poll(dispatcher->options.api, dispatcher->environment_id,
-                            dispatcher->worker_id, POLL_BLOCK_MS, on_polled, dispatcher);
+        dispatcher->poll = work_queue_poll(
+            dispatcher->options.api, dispatcher->environment_id, dispatcher->worker_id,
+            dispatcher->looks_owed > 0 || dispatcher->options.is_waiting_for_wakes ? 0
+                                                                                   : POLL_BLOCK_MS,
+            on_polled, dispatcher);
         return;
     case DISPATCHER_STOPPING:
         if (dispatcher->runner_count == 0) {

@@ -2,6 +2,9 @@
  * The dispatcher: claims work items of one environment and starts a session runner for each.
  *
  * Polls only while there is room (max_sessions), so that nothing is claimed that cannot be served.
+ * How it learns of work: by polling all the time, by dispatcher_wake (a webhook came), by a slow
+ * recovery poll, or by any of these together. Whatever the mode, the queue is drained at the start.
+ *
  * A failure that may pass is retried with a backoff of 1 s to 60 s; one that will not (a wrong key,
  * an environment that does not exist) ends the dispatcher with an error.
  */
@@ -26,6 +29,10 @@ struct dispatcher_options {
     /* After an empty answer: the wait before the next poll. Negative: none when the control plane
      * held the poll for as long as we let it, else 1 to 3 s, at random. */
     int64_t poll_interval_ms;
+    /* Poll only at the start, when woken, and for recovery. */
+    bool is_waiting_for_wakes;
+    int64_t recovery_interval_ms; /* with is_waiting_for_wakes: the slow poll; 0: none */
+    int64_t debounce_ms;          /* from a wake to its first poll: a burst drains once */
     /* The dispatcher is finished: stopped as asked (NULL), or a failure that will not pass. Every
      * session has ended. */
     void (*ended)(void *context, const struct error *error);
@@ -33,6 +40,14 @@ struct dispatcher_options {
 };
 
 struct dispatcher *dispatcher_start(const struct dispatcher_options *options);
+/*
+ * Something may be in the queue: after the debounce polls without waiting until the queue answers
+ * empty. Never polls more often because of it than one wake at a time, and during a backoff at most
+ * once a second.
+ */
+void dispatcher_wake(struct dispatcher *dispatcher);
+/* Whether it serves no session and owes no poll: nothing is lost by leaving now. */
+bool dispatcher_is_idle(const struct dispatcher *dispatcher);
 /* Claims nothing any more; sessions may finish their calls for up to `patience_ms`. `ended`
  * follows. A second call with 0 hurries them. */
 void dispatcher_stop(struct dispatcher *dispatcher, int64_t patience_ms);
