@@ -3,6 +3,7 @@
 
 #ifdef HOLT_FAULTS
 
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,11 @@
 
 enum { FAULT_POINTS_LIMIT = 32, FAULT_NAME_SIZE = 48 };
 
+enum fault_action { FAULT_KILL, FAULT_HOLD, FAULT_FAIL, FAULT_ACTION_COUNT };
+
 struct fault {
     char name[FAULT_NAME_SIZE];
-    bool kills;
+    enum fault_action action;
     long visits_before; /* visits that still pass unharmed */
 };
 
@@ -25,17 +28,26 @@ static struct {
 } fault_state;
 
 /* A malformed entry is a mistake of a test: it stops the process rather than testing nothing. */
+static enum fault_action action_of(const char *name) {
+    static const char *const names[FAULT_ACTION_COUNT] = {"kill", "hold", "fail"};
+    for (int i = 0; name != NULL && i < FAULT_ACTION_COUNT; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return (enum fault_action)i;
+        }
+    }
+    abort();
+}
+
 static void load_one(char *word) {
     char *name = strsep(&word, ":");
     char *action = strsep(&word, ":");
-    if (fault_state.count == FAULT_POINTS_LIMIT || name == NULL || action == NULL ||
-        strlen(name) >= FAULT_NAME_SIZE ||
-        (strcmp(action, "kill") != 0 && strcmp(action, "fail") != 0)) {
+    if (fault_state.count == FAULT_POINTS_LIMIT || name == NULL ||
+        strlen(name) >= FAULT_NAME_SIZE) {
         abort();
     }
     struct fault *fault = &fault_state.faults[fault_state.count++];
     memcpy(fault->name, name, strlen(name) + 1);
-    fault->kills = strcmp(action, "kill") == 0;
+    fault->action = action_of(action);
     fault->visits_before = word == NULL ? 0 : strtol(word, NULL, 10) - 1;
 }
 
@@ -65,10 +77,18 @@ bool fault_point(const char *name) {
             fault->visits_before--;
             return false;
         }
-        if (fault->kills) {
+        switch (fault->action) {
+        case FAULT_KILL:
             (void)raise(SIGKILL);
+            return true;
+        case FAULT_HOLD:
+            fault->visits_before = LONG_MAX; /* once */
+            (void)raise(SIGSTOP);
+            return false;
+        case FAULT_FAIL:
+        case FAULT_ACTION_COUNT:
+            return true;
         }
-        return true;
     }
     return false;
 }

@@ -3,6 +3,7 @@
  *
  * The environment variable HOLT_FAULT lists them, comma separated, as NAME:ACTION[:COUNT]:
  *   kill    raise SIGKILL at the COUNT-th visit (default the first)
+ *   hold    raise SIGSTOP at the COUNT-th visit, so that a test can act at exactly this moment
  *   fail    the guarded call reports failure from the COUNT-th visit on
  * Compiled in only when the build option `faults` is on (debug builds); otherwise FAULT_FAILS is
  * false and costs nothing.

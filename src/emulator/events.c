@@ -193,7 +193,7 @@ void session_send(struct request *request) {
     for (size_t i = 0; i < count; i++) {
         const char *reason = runner_check_event(session, json_object_array_get_idx(events, i));
         if (reason != NULL) {
-            session->posts_rejected++;
+            runner_on_rejected(session, json_object_array_get_idx(events, i));
             session_save(session);
             reply_error(request, 400, "events.%zu: %s", i, reason);
             return;

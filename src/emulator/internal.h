@@ -209,6 +209,15 @@ const char *runner_check_event(struct session *session, struct json_object *even
 void runner_resume(struct session *session);
 struct json_object *runner_save(const struct session *session);
 void runner_load(struct session *session, struct json_object *saved);
+/* Whether events of that type answer a call, and of which sort. */
+bool runner_is_result(const char *type, bool *is_custom);
+/* The record of the call that an event is about, or NULL. */
+struct json_object *runner_find_call(struct session *session, struct json_object *event,
+                                     bool is_custom);
+
+/* verdict.c */
+/* After an event was refused: a second result of a call is recorded, never hidden. */
+void runner_on_rejected(struct session *session, struct json_object *event);
 struct json_object *runner_report(const struct session *session);
 
 /* work.c */

@@ -327,12 +327,12 @@ static void run(void *context) {
 
 /* ---- events of the user ---- */
 
-static bool is_result(const char *type, bool *is_custom) {
+bool runner_is_result(const char *type, bool *is_custom) {
     *is_custom = strcmp(type, "user.custom_tool_result") == 0;
     return *is_custom || strcmp(type, "user.tool_result") == 0;
 }
 
-static struct json_object *find_call(struct session *session, struct json_object *event,
+struct json_object *runner_find_call(struct session *session, struct json_object *event,
                                      bool is_custom) {
     const char *id = json_get_string(event, is_custom ? "custom_tool_use_id" : "tool_use_id");
     return id == NULL ? NULL : json_get_object(session->calls, id);
@@ -359,7 +359,7 @@ static const char *check_content(struct json_object *event) {
 }
 
 static const char *check_confirmation(struct session *session, struct json_object *event) {
-    struct json_object *call = find_call(session, event, false);
+    struct json_object *call = runner_find_call(session, event, false);
     const char *result = json_get_string(event, "result");
     if (call == NULL) {
         return "tool_use_id: no such tool use";
@@ -383,8 +383,8 @@ const char *runner_check_event(struct session *session, struct json_object *even
     if (session->phase == RUNNER_TERMINATED) {
         return "the session is terminated";
     }
-    if (is_result(type, &is_custom)) {
-        struct json_object *call = find_call(session, event, is_custom);
+    if (runner_is_result(type, &is_custom)) {
+        struct json_object *call = runner_find_call(session, event, is_custom);
         if (call == NULL || json_get_bool(call, "is_custom", false) != is_custom) {
             return "no such tool use";
         }
@@ -427,14 +427,15 @@ static struct json_object *scripted_call(struct session *session, struct json_ob
 }
 
 static void take_result(struct session *session, struct json_object *event, bool is_custom) {
-    struct json_object *record = find_call(session, event, is_custom);
+    struct json_object *record = runner_find_call(session, event, is_custom);
     if (record == NULL || json_get_bool(record, "is_answered", false)) {
-        session->posts_rejected++; /* twice within one request */
+        runner_on_rejected(session, event); /* twice within one request */
         return;
     }
     struct json_object *call = scripted_call(session, record);
     const char *permission = json_get_string(record, "permission");
     json_set_bool(record, "is_answered", true);
+    json_set_int(record, "results", json_get_int(record, "results", 0) + 1);
     if (strcmp(permission, "allow") != 0) {
         add_failure(session, record,
                     strcmp(permission, "ask") == 0 ? "answered before it was confirmed"
@@ -486,14 +487,15 @@ static void take_message(struct session *session) {
 void runner_on_event(struct session *session, struct json_object *event) {
     const char *type = json_get_string(event, "type");
     bool is_custom = false;
-    if (is_result(type, &is_custom)) {
+    if (runner_is_result(type, &is_custom)) {
         take_result(session, event, is_custom);
     } else if (strcmp(type, "user.message") == 0) {
         take_message(session);
     } else if (strcmp(type, "user.interrupt") == 0) {
         interrupt(session);
     } else if (strcmp(type, "user.tool_confirmation") == 0) {
-        confirm_call(session, find_call(session, event, false), json_get_string(event, "result"));
+        confirm_call(session, runner_find_call(session, event, false),
+                     json_get_string(event, "result"));
         finish_calls(session);
     }
 }
@@ -548,37 +550,4 @@ void runner_resume(struct session *session) {
     if (session->phase == RUNNER_RUNS) {
         loop_timer_arm(session->timer, 0);
     }
-}
-
-static struct json_object *results_of(const struct session *session) {
-    struct json_object *results = json_object_new_array();
-    for (size_t i = 0; i < json_object_array_length(session->events); i++) {
-        struct json_object *event = json_object_array_get_idx(session->events, i);
-        bool is_custom = false;
-        if (!is_result(json_get_string(event, "type"), &is_custom)) {
-            continue;
-        }
-        const char *id = json_get_string(event, is_custom ? "custom_tool_use_id" : "tool_use_id");
-        const char *name =
-            id == NULL ? NULL : json_get_string(json_get_object(session->calls, id), "name");
-        struct json_object *result = json_object_new_object();
-        json_set_string(result, "tool_use_id", id == NULL ? "" : id);
-        json_set_string(result, "name", name == NULL ? "" : name);
-        json_set_bool(result, "is_error", json_get_bool(event, "is_error", false));
-        json_set(result, "content", array_or_empty(event, "content"));
-        (void)json_object_array_add(results, result);
-    }
-    return results;
-}
-
-struct json_object *runner_report(const struct session *session) {
-    struct json_object *report = json_object_new_object();
-    json_set_string(report, "script", session->script_name);
-    json_set_int(report, "step", (int64_t)session->step);
-    json_set_bool(report, "is_finished",
-                  session->phase == RUNNER_FINISHED || session->phase == RUNNER_TERMINATED);
-    json_set(report, "failures", json_object_get(session->failures));
-    json_set(report, "results", results_of(session));
-    json_set_int(report, "posts_rejected", session->posts_rejected);
-    return report;
 }

@@ -343,6 +343,7 @@ test('calls, expectations, confirmations and rejected posts', async () => {
     assert.equal((await plane.answer(session, read, '')).status, 400, 'empty text');
     assert.equal((await plane.answer(session, read, 'b')).status, 200);
     assert.equal((await plane.answer(session, read, 'b')).status, 400, 'twice');
+    assert.equal((await plane.answer(session, read, 'c')).status, 400, 'twice, and differently');
     assert.equal((await plane.answer(session, never, 'x')).status, 200);
     assert.equal((await plane.send(session, { type: 'user.custom_tool_result', custom_tool_use_id: mine.id, content: [] })).status, 200);
     assert.equal((await plane.send(session, { type: 'user.tool_confirmation', tool_use_id: read.id, result: 'allow' })).status, 400);
@@ -353,7 +354,10 @@ test('calls, expectations, confirmations and rejected posts', async () => {
     const calls = await plane.calls(session, 8);
     await plane.answer(session, calls[7], 'ok');
     const report = await plane.finished(session);
-    assert.equal(report.posts_rejected, 5);
+    assert.equal(report.posts_rejected, 6);
+    assert.equal(report.calls.length, 8);
+    const { results, repeats, contradictions } = report.calls.find((call) => call.tool_use_id === read.id);
+    assert.deepEqual([results, repeats, contradictions], [1, 2, 1]);
     assert.equal(report.failures.length, 2, report.failures.join('; '));
     assert.match(report.failures[0], /^step 1 call 0: expected \/\^a\\d\$\/, got b$/);
     assert.match(report.failures[1], /^step 1 call 5: /);
