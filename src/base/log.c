@@ -16,13 +16,17 @@ struct room_level {
     enum log_level level;
 };
 
-/* The process has one log; this is its configuration, written once while it starts. */
-static struct {
+struct log_levels {
     enum log_level level;
-    enum log_format format;
     struct room_level rooms[LOG_ROOMS_LIMIT];
     size_t room_count;
-} log_state = {.level = LOG_LEVEL_INFO};
+};
+
+/* The process has one log; this is its configuration, written only by the functions below. */
+static struct {
+    struct log_levels levels;
+    enum log_format format;
+} log_state = {.levels = {.level = LOG_LEVEL_INFO}};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 
@@ -36,7 +40,7 @@ static bool level_from_name(const char *name, enum log_level *level) {
     return false;
 }
 
-static bool configure_one(const char *word, struct error **error) {
+static bool parse_word(const char *word, struct log_levels *levels, struct error **error) {
     const char *equals = strchr(word, '=');
     enum log_level level = LOG_LEVEL_INFO;
     if (!level_from_name(equals == NULL ? word : equals + 1, &level)) {
@@ -45,30 +49,45 @@ static bool configure_one(const char *word, struct error **error) {
                          equals == NULL ? word : equals + 1);
     }
     if (equals == NULL) {
-        log_state.level = level;
+        levels->level = level;
         return true;
     }
     size_t name_length = (size_t)(equals - word);
     if (name_length == 0 || name_length >= LOG_ROOM_NAME_SIZE ||
-        log_state.room_count == LOG_ROOMS_LIMIT) {
+        levels->room_count == LOG_ROOMS_LIMIT) {
         return error_set(error, ERROR_INPUT, "bad room in log level \"%s\"", word);
     }
-    struct room_level *entry = &log_state.rooms[log_state.room_count++];
+    struct room_level *entry = &levels->rooms[levels->room_count++];
     memcpy(entry->room, word, name_length);
     entry->room[name_length] = '\0';
     entry->level = level;
     return true;
 }
 
-bool log_configure_levels(const char *specification, struct error **error) {
+static bool parse_levels(const char *specification, struct log_levels *levels,
+                         struct error **error) {
     CLEANUP_FREE char *copy = memory_string(specification);
     char *rest = copy;
-    log_state.room_count = 0;
+    *levels = (struct log_levels){.level = LOG_LEVEL_INFO};
     for (char *word = strsep(&rest, ","); word != NULL; word = strsep(&rest, ",")) {
-        if (!configure_one(word, error)) {
+        if (!parse_word(word, levels, error)) {
             return false;
         }
     }
+    return true;
+}
+
+bool log_check_levels(const char *specification, struct error **error) {
+    struct log_levels ignored;
+    return parse_levels(specification, &ignored, error);
+}
+
+bool log_configure_levels(const char *specification, struct error **error) {
+    struct log_levels levels;
+    if (!parse_levels(specification, &levels, error)) {
+        return false;
+    }
+    log_state.levels = levels;
     return true;
 }
 
@@ -77,12 +96,12 @@ void log_configure_format(enum log_format format) {
 }
 
 bool log_is_enabled(enum log_level level, const char *room) {
-    for (size_t i = 0; i < log_state.room_count; i++) {
-        if (strcmp(log_state.rooms[i].room, room) == 0) {
-            return level >= log_state.rooms[i].level;
+    for (size_t i = 0; i < log_state.levels.room_count; i++) {
+        if (strcmp(log_state.levels.rooms[i].room, room) == 0) {
+            return level >= log_state.levels.rooms[i].level;
         }
     }
-    return level >= log_state.level;
+    return level >= log_state.levels.level;
 }
 
 /* Control characters, quotes and backslashes as JSON escapes: neither format can be broken out of.

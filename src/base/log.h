@@ -18,9 +18,11 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 
 /*
  * Parses a level specification: "info", or "info,orchestrator=debug,keeper=warn". Unknown words
- * fail with ERROR_INPUT. Without a call the level is info.
+ * fail with ERROR_INPUT and change nothing. Without a call the level is info.
  */
 bool log_configure_levels(const char *specification, struct error **error);
+/* As log_configure_levels, but changes nothing in any case. */
+bool log_check_levels(const char *specification, struct error **error);
 void log_configure_format(enum log_format format);
 bool log_is_enabled(enum log_level level, const char *room);
 void log_write(enum log_level level, const char *room, const char *format, ...)

@@ -11,6 +11,8 @@ struct command {
     const char *name;    /* as typed: "serve", or two words: "worker run" */
     const char *summary; /* one line for `holt help` */
     const char *help;    /* whole text of `holt NAME --help`, ends in a newline */
+    /* Text that follows the help, when a table makes it; freed by the caller. May be NULL. */
+    char *(*more_help)(void);
     /* argv[0] is the last word of the name. Returns an exit code. */
     int (*run)(int argc, char **argv);
 };

@@ -15,7 +15,7 @@
 #include "base/random.h"
 #include "cmd/child.h"
 #include "cmd/command.h"
-#include "cmd/options.h"
+#include "config/options.h"
 #include "cmd/session_flow.h"
 #include "net/http_client.h"
 

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/memory.h"
-#include "cmd/options.h"
+#include "config/options.h"
 #include "emulator/emulator.h"
 
 enum { SCRIPT_LIMIT_BYTES = 64 << 20, KEYS_LIMIT = 100, ADDRESS_LIMIT = 64 };

@@ -82,7 +82,10 @@ int main(int argc, char **argv) {
             continue;
         }
         if (asks_for_help(argc - words, argv + words)) {
+            CLEANUP_FREE char *more =
+                commands[i]->more_help == NULL ? NULL : commands[i]->more_help();
             (void)fputs(commands[i]->help, stdout);
+            (void)fputs(more == NULL ? "" : more, stdout);
             return EXIT_CODE_OK;
         }
         return commands[i]->run(argc - words, argv + words);

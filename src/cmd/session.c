@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "cmd/command.h"
-#include "cmd/options.h"
+#include "config/options.h"
 #include "cmd/session_flow.h"
 #include "net/http_client.h"
 

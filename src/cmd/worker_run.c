@@ -7,9 +7,9 @@
 
 #include "base/memory.h"
 #include "cmd/command.h"
-#include "cmd/credential.h"
+#include "config/credential.h"
 #include "cmd/locate.h"
-#include "cmd/options.h"
+#include "config/options.h"
 #include "net/http_client.h"
 #include "orchestrator/session_runner.h"
 

@@ -15,7 +15,7 @@
 
 #include "base/buffer.h"
 #include "base/io.h"
-#include "cmd/credential.h"
+#include "config/credential.h"
 
 static void test_variable(void **state) {
     (void)state;

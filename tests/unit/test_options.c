@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "cmd/options.h"
+#include "config/options.h"
 
 static void test_durations(void **state) {
     (void)state;

@@ -1,5 +1,5 @@
 /* A credential in pages that no forked child gets, taken out of where it came from. */
-#include "cmd/credential.h"
+#include "config/credential.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
  * leaves out, and the bytes it came from are overwritten: /proc/PID/environ and /proc/PID/cmdline
  * show the memory that the process was started with. Not for concurrent use with getenv.
  */
-#ifndef HOLT_CMD_CREDENTIAL_H
-#define HOLT_CMD_CREDENTIAL_H
+#ifndef HOLT_CONFIG_CREDENTIAL_H
+#define HOLT_CONFIG_CREDENTIAL_H
 
 #include "base/error.h"
 

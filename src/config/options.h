@@ -1,7 +1,7 @@
-/* Values of command-line options, shared by the subcommands. Errors are ERROR_INPUT and name the
- * value. */
-#ifndef HOLT_CMD_OPTIONS_H
-#define HOLT_CMD_OPTIONS_H
+/* Values of options and of keys in the configuration file, shared by the subcommands. Errors are
+ * ERROR_INPUT and name the value. */
+#ifndef HOLT_CONFIG_OPTIONS_H
+#define HOLT_CONFIG_OPTIONS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +18,10 @@ bool option_switch(const char *text, bool *is_on, struct error **error);
 /* A whole number between `lowest` and `highest`. */
 bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *value,
                     struct error **error);
+/* "2", "1.5": CPUs, read as percent of one. */
+bool option_cpus(const char *text, int64_t *percent, struct error **error);
+/* [A-Za-z0-9_-]{1,128}: what may stand in a URL of the control plane. */
+bool option_id(const char *text, struct error **error);
 /* An http or https URL with a host. */
 bool option_base_url(const char *text, struct error **error);
 /* "text" or "json": sets the format of the log. */

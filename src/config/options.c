@@ -1,5 +1,5 @@
-/* Values of command-line options: durations, sizes, numbers. */
-#include "cmd/options.h"
+/* Values as people write them: durations, sizes, numbers. */
+#include "config/options.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-enum { DURATION_LIMIT_S = 366 * 24 * 3600 };
+enum { DURATION_LIMIT_S = 366 * 24 * 3600, CPUS_LIMIT = 4096, ID_LIMIT = 128 };
 
 struct unit {
     const char *name;
@@ -81,6 +81,25 @@ bool option_integer(const char *text, int64_t lowest, int64_t highest, int64_t *
     }
     *value = number;
     return true;
+}
+
+bool option_cpus(const char *text, int64_t *percent, struct error **error) {
+    char *end = NULL;
+    double cpus = isdigit((unsigned char)text[0]) != 0 ? strtod(text, &end) : -1;
+    if (end == NULL || *end != '\0' || strpbrk(text, "xXeE") != NULL ||
+        !(cpus >= 0 && cpus <= CPUS_LIMIT)) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is no number of CPUs", text);
+    }
+    *percent = (int64_t)(cpus * 100);
+    return true;
+}
+
+bool option_id(const char *text, struct error **error) {
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    size_t length = strlen(text);
+    return (length > 0 && length <= ID_LIMIT && strspn(text, allowed) == length) ||
+           error_set(error, ERROR_INPUT, "\"%s\" is no id", text);
 }
 
 bool option_base_url(const char *text, struct error **error) {

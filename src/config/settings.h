@@ -1,0 +1,87 @@
+/*
+ * The settings of `holt serve`: what the operator said, wherever it was said.
+ *
+ * One table (table.c) names every setting once: its key in the configuration file, its command-line
+ * option, its environment variable, its type, default and bounds. Here is what it is read into. The
+ * command line comes before the environment variables, these before the file, that before the
+ * default. A new setting is one member here and one row there.
+ *
+ * Keys and other secrets are credentials (credential.h), never text. This room opens the
+ * configuration file and nothing else: the files that settings name are their readers' business.
+ */
+#ifndef HOLT_CONFIG_SETTINGS_H
+#define HOLT_CONFIG_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "config/credential.h"
+
+enum {
+    SETTING_UNSET = -1,        /* of a number that has no default and that nobody gave */
+    SETTING_ROWS_LIMIT = 128,  /* of the table */
+    SETTING_ITEMS_LIMIT = 64,  /* of a list */
+    ENVIRONMENTS_LIMIT = 256,  /* served by one daemon */
+    MAX_SESSIONS_LIMIT = 4096, /* of one daemon */
+};
+
+/* Where a value came from, in rising precedence. */
+enum setting_source { FROM_DEFAULT, FROM_FILE, FROM_VARIABLE, FROM_COMMAND_LINE };
+
+/* A list of texts. */
+struct setting_list {
+    char **items;
+    size_t count;
+};
+
+/* One environment that is served. After settings_load the numbers are what holds for it. */
+struct environment_settings {
+    char *id;
+    char *base_url;
+    char *worker_id;        /* NULL: the daemon makes one up */
+    char *key_file;         /* NULL: `key` is given */
+    struct credential *key; /* NULL: in `key_file` */
+};
+
+struct settings {
+    struct environment_settings *environments;
+    size_t environment_count;
+
+    char *state_directory;
+    char *journal_path; /* NULL: none */
+    char *ready_path;   /* NULL: none */
+    int64_t max_sessions;
+    int64_t max_idle_ms;
+    int64_t poll_interval_ms; /* SETTING_UNSET: as the dispatcher sees fit */
+    int64_t drain_ms;
+    bool reads_media;
+
+    char *root_directory; /* NULL: the host's own programs */
+    char *user;           /* "root" or "agent" */
+    int64_t memory_limit_bytes;
+    int64_t pids_limit;
+    int64_t cpu_limit_percent;
+
+    char *log_levels;
+    char *log_format;
+
+    /* What command line and variables say of the one environment that they can describe. */
+    struct environment_settings given;
+    unsigned char sources[SETTING_ROWS_LIMIT]; /* enum setting_source, by row of the table */
+};
+
+/*
+ * Reads the command line and the environment variables. Secrets are wiped where they were found.
+ * `settings` is to be freed in any case. Errors are ERROR_INPUT and name the option.
+ */
+bool settings_load(struct settings *settings, int argc, char **argv, struct error **error);
+/* Makes the log as the settings say, and warns of what is unwise in them. */
+bool settings_apply_log(const struct settings *settings, struct error **error);
+/* The options with their defaults, as lines of a help text; the caller frees it. */
+char *settings_help(void);
+/* Wipes secrets; the struct is empty after it. */
+void settings_free(struct settings *settings);
+
+#endif

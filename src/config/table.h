@@ -1,0 +1,60 @@
+/*
+ * The table of settings, private to this room and its tests: every name under which a setting can
+ * be given, and how its value is read. From its rows come the command line, the environment
+ * variables, the keys of the file, and the help text.
+ */
+#ifndef HOLT_CONFIG_TABLE_H
+#define HOLT_CONFIG_TABLE_H
+
+#include "base/buffer.h"
+#include "config/settings.h"
+
+enum setting_kind {
+    SETTING_TEXT,       /* char *: any text but an empty one */
+    SETTING_PATH,       /* char * */
+    SETTING_DIRECTORY,  /* char *: an absolute path */
+    SETTING_ID,         /* char *: [A-Za-z0-9_-]{1,128}, fit for URLs */
+    SETTING_URL,        /* char *: http or https, with a host */
+    SETTING_CHOICE,     /* char *: one of `choices` */
+    SETTING_LOG_LEVELS, /* char *: "info", "info,orchestrator=debug" */
+    SETTING_INTEGER,    /* int64_t, between `lowest` and `highest` */
+    SETTING_DURATION,   /* int64_t, milliseconds */
+    SETTING_SIZE,       /* int64_t, bytes */
+    SETTING_CPUS,       /* int64_t, percent of one CPU */
+    SETTING_SWITCH,     /* bool */
+    SETTING_LIST,       /* struct setting_list; on the command line: an option given repeatedly */
+    SETTING_SECRET,     /* struct credential *; from the command line or a variable only */
+};
+
+/* Whose member `offset` leads to. */
+enum setting_owner { OF_DAEMON, OF_ENVIRONMENT };
+
+struct setting {
+    const char *key;      /* in the file: "sandbox.memory"; NULL: not there */
+    const char *option;   /* without the dashes; NULL: none */
+    const char *variable; /* NULL: none */
+    const char *fallback; /* the default as one would write it; NULL: none */
+    const char *word;     /* of its value in the help: "SIZE" */
+    const char *help;     /* one sentence, without its end and without the default */
+    const char *choices;  /* of SETTING_CHOICE: "root|agent" */
+    int64_t lowest;       /* of SETTING_INTEGER */
+    int64_t highest;
+    size_t offset;
+    enum setting_kind kind;
+    enum setting_owner owner;
+};
+
+extern const struct setting setting_rows[];
+extern const size_t setting_row_count;
+
+/* Reads `text` as the row's kind and puts it in its place below `owner` (the struct that
+ * row->owner names), releasing what was there. A list gets one more item. ERROR_INPUT. */
+bool setting_assign(const struct setting *row, void *owner, const char *text, struct error **error);
+/* Puts the default there; SETTING_UNSET, NULL, false or an empty list when there is none. */
+void setting_assign_default(const struct setting *row, void *owner);
+/* Frees what is there and leaves NULL or an empty list; numbers stay. */
+void setting_release(const struct setting *row, void *owner);
+/* Takes the row's secret from a variable or a word of argv. */
+void setting_take_secret(const struct setting *row, void *owner, struct credential *take_secret);
+
+#endif
