@@ -4,6 +4,8 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static void cleanup_tokener(struct json_tokener **tokener) {
     json_tokener_free(*tokener);
 }
@@ -13,13 +15,17 @@ bool json_parse(const char *text, size_t length, struct json_object **out, struc
     if (length > INT_MAX - 1) {
         return error_set(error, ERROR_LIMIT, "JSON of %zu bytes is too large", length);
     }
+    /* Not JSON_TOKENER_VALIDATE_UTF8: it takes overlong forms and encoded surrogates. */
+    size_t valid = utf8_valid_prefix(text, length);
+    if (valid < length) {
+        return error_set(error, ERROR_PROTOCOL, "malformed JSON at byte %zu: invalid UTF-8", valid);
+    }
     CLEANUP(cleanup_tokener)
     struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_LIMIT);
     if (tokener == NULL) {
         return error_set(error, ERROR_INTERNAL, "cannot make a JSON parser");
     }
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 |
-                                        JSON_TOKENER_ALLOW_TRAILING_CHARS);
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
     struct json_object *object = json_tokener_parse_ex(tokener, text, (int)length);
     size_t end = json_tokener_get_parse_end(tokener);
     if (json_tokener_get_error(tokener) == json_tokener_continue) {

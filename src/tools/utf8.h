@@ -1,5 +1,6 @@
 /*
- * UTF-8 as the official worker's strings see it: lossy decoding and lengths in UTF-16 code units.
+ * UTF-8 (base/utf8.h) as the official worker's strings see it: lossy decoding and lengths in UTF-16
+ * code units.
  *
  * Private to src/tools. Output limits of the tools count UTF-16 units (an astral character is two),
  * because the official worker is JavaScript.
@@ -12,14 +13,8 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "base/utf8.h"
 
-/*
- * Decodes one character from `length` > 0 bytes by the WHATWG rule: returns how many bytes it takes
- * and sets *code. An invalid maximal subpart counts as one character, with *code = -1.
- */
-size_t utf8_decode(const char *bytes, size_t length, int32_t *code);
-/* Whether the bytes are valid UTF-8 throughout. */
-bool utf8_is_valid(const char *bytes, size_t length);
 /* Appends the bytes, each invalid maximal subpart as U+FFFD. */
 void utf8_append_lossy(struct buffer *out, const char *bytes, size_t length);
 /* UTF-16 code units of the text; an invalid subpart counts 1, as its U+FFFD would. */

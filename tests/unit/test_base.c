@@ -113,6 +113,19 @@ static void test_json_lone_surrogate_becomes_replacement(void **state) {
     assert_string_equal(json_get_string(object, "a"), "x\xef\xbf\xbdy");
 }
 
+static void test_json_refuses_what_is_not_utf8(void **state) {
+    (void)state;
+    static const char *const bad[] = {"\"\xff\"",         "\"\xc1\xa9\"", "\"\xe0\x80\x80\"",
+                                      "\"\xed\xa0\x80\"", "\"\xc3\"",     "\"\xf4\x90\x80\x80\""};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct json_object *object = NULL;
+        CLEANUP_ERROR struct error *error = NULL;
+        assert_false(json_parse(bad[i], strlen(bad[i]), &object, &error));
+        assert_int_equal(error->code, ERROR_PROTOCOL);
+        assert_null(object);
+    }
+}
+
 static void test_json_depth_is_bounded(void **state) {
     (void)state;
     CLEANUP_BUFFER struct buffer deep = BUFFER_EMPTY;
@@ -196,6 +209,7 @@ int main(void) {
         cmocka_unit_test(test_json_accepts_one_value_and_nothing_after),
         cmocka_unit_test(test_json_accepts_bare_values),
         cmocka_unit_test(test_json_lone_surrogate_becomes_replacement),
+        cmocka_unit_test(test_json_refuses_what_is_not_utf8),
         cmocka_unit_test(test_json_depth_is_bounded),
         cmocka_unit_test(test_random_ids_differ_and_carry_their_prefix),
         cmocka_unit_test(test_descriptors_travel_with_a_message),
