@@ -24,6 +24,7 @@ struct api {
     struct http_client *client;
     char *base_url;
     char *credential_header;
+    int64_t timeout_ms;
 };
 
 struct api_call {
@@ -54,11 +55,23 @@ struct api *api_new(struct loop *loop, struct http_client *client, const char *b
     api->client = client;
     api->base_url = memory_string_n(base_url, length);
     api->credential_header = memory_format("Authorization: Bearer %s", secret);
+    api->timeout_ms = API_TIMEOUT_MS;
     return api;
 }
 
 struct api *api_with_bearer(const struct api *api, const char *base_url, const char *secret) {
-    return api_new(api->loop, api->client, base_url == NULL ? api->base_url : base_url, secret);
+    struct api *own =
+        api_new(api->loop, api->client, base_url == NULL ? api->base_url : base_url, secret);
+    own->timeout_ms = api->timeout_ms;
+    return own;
+}
+
+void api_set_timeout(struct api *api, int64_t timeout_ms) {
+    api->timeout_ms = timeout_ms == 0 ? (int64_t)API_TIMEOUT_MS : timeout_ms;
+}
+
+int64_t api_timeout_ms(const struct api *api) {
+    return api->timeout_ms;
 }
 
 void api_free(struct api *take_api) {
@@ -271,7 +284,7 @@ struct api_call *api_call_start(struct api *api, const struct api_request *reque
         call->body = memory_string_n(text, call->body_length);
     }
     call->retries_left = request->retries;
-    call->timeout_ms = request->timeout_ms == 0 ? API_TIMEOUT_MS : request->timeout_ms;
+    call->timeout_ms = request->timeout_ms == 0 ? api->timeout_ms : request->timeout_ms;
     call->response_limit =
         request->response_limit == 0 ? (size_t)API_RESPONSE_LIMIT : request->response_limit;
     call->done = request->done;

@@ -44,7 +44,7 @@ struct api_request {
     const char *const *headers; /* further "Name: value" lines, or NULL */
     struct json_object *body;   /* or NULL; borrowed during the call */
     int retries;                /* after the first try; see API_RETRIES */
-    int64_t timeout_ms;         /* of one try; 0: API_TIMEOUT_MS */
+    int64_t timeout_ms;         /* of one try; 0: as api_set_timeout says */
     size_t response_limit;      /* 0: API_RESPONSE_LIMIT */
     void (*done)(void *context, const struct api_answer *answer);
     void *context;
@@ -57,6 +57,11 @@ enum {
     API_EVENT_LIMIT = 16 << 20,
     API_PAGE_LIMIT = 64 << 20,
 };
+
+/* How long one try of a request may take from now on, and half of how long an event stream may be
+ * silent; 0: API_TIMEOUT_MS. Inherited by api_with_bearer. */
+void api_set_timeout(struct api *api, int64_t timeout_ms);
+int64_t api_timeout_ms(const struct api *api);
 
 /* `done` is called exactly once unless the call is cancelled; the call frees itself after it. */
 struct api_call *api_call_start(struct api *api, const struct api_request *request);

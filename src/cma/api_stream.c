@@ -10,7 +10,7 @@
 #define LOG_ROOM "cma"
 #include "base/log.h"
 
-enum { STREAM_IDLE_TIMEOUT_MS = 120000 }; /* the control plane pings more often than this */
+enum { SILENT_TRIES = 2 }; /* the control plane pings more often than that */
 
 struct api_stream {
     struct http_request *request;
@@ -95,17 +95,17 @@ struct api_stream *api_stream_open(struct api *api, const char *path,
     sse_parser_init(&stream->parser, API_EVENT_LIMIT);
     CLEANUP_FREE char *url = memory_format("%s%s", api_base_url(api), path);
     char **headers = api_headers_new(api, "text/event-stream", NULL);
-    stream->request =
-        http_request_start(api_http_client(api), &(struct http_request_options){
-                                                     .method = "GET",
-                                                     .url = url,
-                                                     .headers = (const char *const *)headers,
-                                                     .idle_timeout_ms = STREAM_IDLE_TIMEOUT_MS,
-                                                     .on_data = on_data,
-                                                     .on_open = on_open,
-                                                     .on_done = on_done,
-                                                     .context = stream,
-                                                 });
+    stream->request = http_request_start(api_http_client(api),
+                                         &(struct http_request_options){
+                                             .method = "GET",
+                                             .url = url,
+                                             .headers = (const char *const *)headers,
+                                             .idle_timeout_ms = SILENT_TRIES * api_timeout_ms(api),
+                                             .on_data = on_data,
+                                             .on_open = on_open,
+                                             .on_done = on_done,
+                                             .context = stream,
+                                         });
     api_headers_free(headers);
     return stream;
 }

@@ -185,6 +185,7 @@ static bool serve_run(struct serve *serve, struct error **error) {
     }
     serve->api = api_new(serve->loop, serve->client, environment->base_url,
                          credential_text(environment->key));
+    api_set_timeout(serve->api, settings->request_timeout_ms);
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
     log_info("serving environment %s of %s as %s, up to %lld sessions", environment->id,
              environment->base_url, worker_id, (long long)settings->max_sessions);

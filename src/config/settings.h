@@ -56,6 +56,7 @@ struct settings {
     int64_t max_idle_ms;
     int64_t poll_interval_ms; /* SETTING_UNSET: as the dispatcher sees fit */
     int64_t drain_ms;
+    int64_t request_timeout_ms;
     bool reads_media;
 
     char *root_directory; /* NULL: the host's own programs */
