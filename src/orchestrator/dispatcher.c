@@ -32,9 +32,14 @@ enum dispatcher_state {
     DISPATCHER_WAITING,  /* a timer runs: an empty queue */
     DISPATCHER_BACKOFF,  /* a timer runs: the control plane failed */
     DISPATCHER_RESTING,  /* the queue was drained: a wake or the recovery poll goes on */
-    DISPATCHER_FULL,     /* as many sessions as allowed: the end of one polls again */
+    DISPATCHER_FULL,     /* no slot: it stands in line, and a grant polls again */
     DISPATCHER_STOPPING, /* no claims; sessions are ending */
     DISPATCHER_ENDED,
+};
+
+struct dispatched {
+    struct session_runner *runner;
+    bool is_starting; /* its sandbox is not ready yet */
 };
 
 struct dispatcher {
@@ -42,7 +47,9 @@ struct dispatcher {
     struct dispatcher_options options;
     char *environment_id;
     char *worker_id;
-    struct session_runner **runners;
+    struct slots *own_slots; /* when the options give none */
+    struct slots_member *slot;
+    struct dispatched *runners;
     size_t runner_count;
     struct api_call *poll;
     struct api_call *health_stop;
@@ -69,8 +76,9 @@ static void begin_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
     api_call_cancel(STEAL_PTR(dispatcher->poll));
     loop_timer_disarm(dispatcher->timer);
     dispatcher->state = DISPATCHER_STOPPING;
+    slots_cancel(dispatcher->slot);
     for (size_t i = 0; i < dispatcher->runner_count; i++) {
-        session_runner_stop(dispatcher->runners[i], patience_ms);
+        session_runner_stop(dispatcher->runners[i].runner, patience_ms);
     }
     loop_timer_arm(dispatcher->timer, 0); /* step judges whether anything is left */
 }
@@ -89,14 +97,32 @@ static void on_runner_ended(void *context, struct session_runner *runner,
         log_error("%s", text);
     }
     for (size_t i = 0; i < dispatcher->runner_count; i++) {
-        if (dispatcher->runners[i] == runner) {
+        if (dispatcher->runners[i].runner == runner) {
+            bool was_starting = dispatcher->runners[i].is_starting;
             dispatcher->runners[i] = dispatcher->runners[--dispatcher->runner_count];
+            slots_end(dispatcher->slot, was_starting);
             break;
         }
     }
-    if (dispatcher->state == DISPATCHER_FULL || dispatcher->state == DISPATCHER_STOPPING) {
+    if (dispatcher->state == DISPATCHER_STOPPING) {
         loop_timer_arm(dispatcher->timer, 0);
     }
+}
+
+static void on_runner_started(void *context, struct session_runner *runner) {
+    struct dispatcher *dispatcher = context;
+    for (size_t i = 0; i < dispatcher->runner_count; i++) {
+        if (dispatcher->runners[i].runner == runner && dispatcher->runners[i].is_starting) {
+            dispatcher->runners[i].is_starting = false;
+            slots_start(dispatcher->slot);
+        }
+    }
+}
+
+/* It stood in line, and may poll now. */
+static void on_slot_granted(void *context) {
+    struct dispatcher *dispatcher = context;
+    loop_timer_arm(dispatcher->timer, 0);
 }
 
 static void on_health_stopped(void *context, const struct api_answer *answer) {
@@ -107,6 +133,7 @@ static void on_health_stopped(void *context, const struct api_answer *answer) {
 
 static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
     if (item->session_id == NULL) {
+        slots_cancel(dispatcher->slot);
         log_debug("work %s is a health check: stopped", item->id);
         if (dispatcher->health_stop == NULL) {
             dispatcher->health_stop =
@@ -115,13 +142,19 @@ static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
         work_item_free(item);
         return;
     }
-    dispatcher->runners[dispatcher->runner_count++] = session_runner_start(
+    slots_claim(dispatcher->slot);
+    dispatcher->runners =
+        memory_resize(dispatcher->runners, dispatcher->runner_count + 1, sizeof(struct dispatched));
+    struct dispatched *place = &dispatcher->runners[dispatcher->runner_count++];
+    place->is_starting = true;
+    place->runner = session_runner_start(
         &(struct session_runner_options){
             .loop = dispatcher->options.loop,
             .api = dispatcher->options.api,
             .hands = dispatcher->options.hands,
             .journal = dispatcher->options.journal,
             .max_idle_ms = dispatcher->options.max_idle_ms,
+            .started = on_runner_started,
             .ended = on_runner_ended,
             .context = dispatcher,
         },
@@ -232,10 +265,14 @@ static void on_polled(void *context, const struct api_answer *answer) {
     dispatcher->poll = NULL;
     CLEANUP_ERROR struct error *error = NULL;
     if (answer->error != NULL) {
+        slots_cancel(dispatcher->slot);
         on_poll_failed(dispatcher, answer->error, answer->is_retryable);
         return;
     }
     struct work_item *item = work_queue_polled(answer, &error);
+    if (item == NULL) {
+        slots_cancel(dispatcher->slot);
+    }
     if (error != NULL) {
         on_poll_failed(dispatcher, error, true);
         return;
@@ -251,6 +288,14 @@ static void on_polled(void *context, const struct api_answer *answer) {
     on_empty(dispatcher);
 }
 
+/* A poll that waits holds its slot: not while somebody else stands in line for one. */
+static int64_t block_ms(const struct dispatcher *dispatcher) {
+    return dispatcher->looks_owed > 0 || dispatcher->options.is_waiting_for_wakes ||
+                   slots_is_contended(dispatcher->options.slots)
+               ? 0
+               : POLL_BLOCK_MS;
+}
+
 static void dispatcher_step(struct dispatcher *dispatcher) {
     switch (dispatcher->state) {
     case DISPATCHER_POLLING:
@@ -258,18 +303,16 @@ static void dispatcher_step(struct dispatcher *dispatcher) {
     case DISPATCHER_BACKOFF:
     case DISPATCHER_RESTING:
     case DISPATCHER_FULL:
-        if (dispatcher->runner_count >= dispatcher->options.max_sessions) {
+        if (!slots_reserve(dispatcher->slot)) {
             dispatcher->state = DISPATCHER_FULL;
             return;
         }
         dispatcher->state = DISPATCHER_POLLING;
         dispatcher->is_debouncing = false;
         dispatcher->poll_start_ms = clock_monotonic_ms();
-        dispatcher->poll = work_queue_poll(
-            dispatcher->options.api, dispatcher->environment_id, dispatcher->worker_id,
-            dispatcher->looks_owed > 0 || dispatcher->options.is_waiting_for_wakes ? 0
-                                                                                   : POLL_BLOCK_MS,
-            on_polled, dispatcher);
+        dispatcher->poll =
+            work_queue_poll(dispatcher->options.api, dispatcher->environment_id,
+                            dispatcher->worker_id, block_ms(dispatcher), on_polled, dispatcher);
         return;
     case DISPATCHER_STOPPING:
         if (dispatcher->runner_count == 0) {
@@ -291,7 +334,13 @@ struct dispatcher *dispatcher_start(const struct dispatcher_options *options) {
     dispatcher->options = *options;
     dispatcher->environment_id = memory_string(options->environment_id);
     dispatcher->worker_id = memory_string(options->worker_id);
-    dispatcher->runners = memory_zeroed(options->max_sessions, sizeof(struct session_runner *));
+    if (options->slots == NULL) {
+        dispatcher->own_slots = slots_new(&(struct slots_limits){
+            .sessions = options->max_sessions, .starting = options->max_sessions});
+        dispatcher->options.slots = dispatcher->own_slots;
+    }
+    dispatcher->slot =
+        slots_join(dispatcher->options.slots, options->max_sessions, on_slot_granted, dispatcher);
     dispatcher->timer = loop_timer_new(options->loop, on_timer, dispatcher);
     dispatcher->backoff_ms = BACKOFF_FIRST_MS;
     dispatcher->state = DISPATCHER_WAITING;
@@ -319,6 +368,8 @@ void dispatcher_free(struct dispatcher *take_dispatcher) {
     error_free(take_dispatcher->failure);
     free(take_dispatcher->environment_id);
     free(take_dispatcher->worker_id);
+    slots_leave(take_dispatcher->slot);
+    slots_free(take_dispatcher->own_slots);
     free(take_dispatcher->runners);
     free(take_dispatcher);
 }

@@ -1,7 +1,7 @@
 /*
  * The dispatcher: claims work items of one environment and starts a session runner for each.
  *
- * Polls only while there is room (max_sessions), so that nothing is claimed that cannot be served.
+ * Polls only while there is room (slots.h), so that nothing is claimed that cannot be served.
  * How it learns of work: by polling all the time, by dispatcher_wake (a webhook came), by a slow
  * recovery poll, or by any of these together. Whatever the mode, the queue is drained at the start.
  *
@@ -14,6 +14,7 @@
 #include "cma/api.h"
 #include "orchestrator/hands.h"
 #include "orchestrator/journal.h"
+#include "orchestrator/slots.h"
 
 struct dispatcher;
 
@@ -24,7 +25,9 @@ struct dispatcher_options {
     struct journal *journal;
     const char *environment_id;
     const char *worker_id;
-    size_t max_sessions;
+    struct slots
+        *slots; /* shared with other dispatchers; borrowed. NULL: its own, no other bound */
+    size_t max_sessions; /* of this one */
     int64_t max_idle_ms;
     /* After an empty answer: the wait before the next poll. Negative: none when the control plane
      * held the poll for as long as we let it, else 1 to 3 s, at random. */

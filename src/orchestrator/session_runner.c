@@ -270,6 +270,9 @@ static void on_hand_ready(void *context, const char *incarnation, struct json_ob
     if (runner->state == RUNNER_CONNECTING && !runner->is_ending) {
         loop_timer_disarm(runner->hand_timer);
         runner->state = RUNNER_PREPARING;
+        if (runner->options.started != NULL) {
+            runner->options.started(runner->options.context, runner);
+        }
         runner_step(runner);
     }
 }

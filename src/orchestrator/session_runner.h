@@ -22,6 +22,10 @@ struct session_runner_options {
     struct journal *journal; /* borrowed; may be NULL */
     int64_t max_idle_ms;     /* after the end of a turn; 0: never */
     bool is_acknowledged;    /* somebody else acknowledged the item: `holt worker run` */
+    /* Its sandbox is ready and its hand answers. May be NULL; not called when it never comes so
+     * far.
+     */
+    void (*started)(void *context, struct session_runner *runner);
     /* Called once, when nothing of the session is left here. The runner frees itself after it. The
      * error is NULL when the session was served to a regular end. */
     void (*ended)(void *context, struct session_runner *runner, const struct error *error);
