@@ -2,12 +2,15 @@
  * pending, and one owner for each request. */
 #include "net/http_server.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 
@@ -16,13 +19,17 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
 
+#include "base/io.h"
 #include "base/memory.h"
+#include "net/http_guard.h"
 
 enum {
     HEADERS_LIMIT_BYTES = 64 * 1024,
     LISTEN_BACKLOG = 4096, /* the kernel cuts it to net.core.somaxconn */
     QUERY_PARAMETERS_LIMIT = 64,
+    ACCEPT_PAUSE_MS = 100, /* after a failed accept: out of descriptors, most likely */
 };
 
 struct parameter {
@@ -33,6 +40,12 @@ struct parameter {
 struct http_server {
     struct loop *loop;
     struct evhttp *http;
+    struct evconnlistener *listener; /* evhttp's */
+    struct loop_timer *accept_again;
+    struct http_guard *guard; /* NULL: none */
+    struct http_tls *tls;     /* NULL: plain */
+    bool is_accepting;
+    char *address;
     uint16_t port;
     void (*handle)(void *context, struct http_exchange *exchange);
     void *context;
@@ -41,6 +54,7 @@ struct http_server {
 
 struct http_exchange {
     LIST_ENTRY(http_exchange) link;
+    struct http_server *server;
     struct evhttp_request *request;
     struct evhttp_connection *connection;
     struct event *closed_event;
@@ -86,31 +100,48 @@ static int listen_on(const char *address, uint16_t port, struct error **error) {
     return STEAL_FD(fd);
 }
 
-static uint16_t bound_port(int fd) {
+/* A socket from elsewhere: refuses what would not behave as one of ours. */
+static bool check_handed_over(int fd, struct error **error) {
+    int is_listening = 0;
+    int family = 0;
+    int one = 1;
+    socklen_t length = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &length) != 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) {
+        return error_set_errno(error, errno, "descriptor %d was handed over as a socket", fd);
+    }
+    if (is_listening == 0 || (family != AF_INET && family != AF_INET6)) {
+        return error_set(error, ERROR_INPUT,
+                         "the socket that was handed over does not listen on TCP");
+    }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && io_set_nonblocking(fd, true, error);
+}
+
+static char *bound_address(int fd, uint16_t *port) {
     union {
         struct sockaddr any;
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
     } address = {.v6 = {0}};
     socklen_t length = sizeof(address);
+    char host[INET6_ADDRSTRLEN] = "";
     if (getsockname(fd, &address.any, &length) != 0) {
-        return 0;
+        *port = 0;
+        return memory_string("");
     }
-    return ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
+    bool is_v6 = address.any.sa_family == AF_INET6;
+    *port = ntohs(is_v6 ? address.v6.sin6_port : address.v4.sin_port);
+    (void)inet_ntop(address.any.sa_family,
+                    is_v6 ? (void *)&address.v6.sin6_addr : (void *)&address.v4.sin_addr, host,
+                    sizeof(host));
+    return memory_format(is_v6 ? "[%s]:%u" : "%s:%u", host, (unsigned)*port);
 }
 
-struct http_server *http_server_new(struct loop *loop, const struct http_server_options *options,
-                                    struct error **error) {
-    CLEANUP_CLOSE int fd = listen_on(options->address, options->port, error);
-    if (fd < 0) {
-        return NULL;
-    }
-    struct evhttp *http = evhttp_new(loop_event_base(loop));
-    if (http == NULL) {
-        (void)error_set(error, ERROR_INTERNAL, "cannot create an HTTP server");
-        return NULL;
-    }
-    evhttp_set_max_headers_size(http, HEADERS_LIMIT_BYTES);
+static void set_limits(struct evhttp *http, const struct http_server_options *options) {
+    evhttp_set_max_headers_size(http, options->headers_limit > 0
+                                          ? (ev_ssize_t)options->headers_limit
+                                          : HEADERS_LIMIT_BYTES);
     evhttp_set_max_body_size(http, (ev_ssize_t)options->body_limit);
     evhttp_set_default_content_type(http, NULL);
     evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
@@ -122,22 +153,91 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
                                       (suseconds_t)((options->idle_timeout_ms % 1000) * 1000)};
         evhttp_set_timeout_tv(http, &timeout);
     }
-    uint16_t port = bound_port(fd);
-    if (evhttp_accept_socket_with_handle(http, fd) == NULL) {
+}
+
+/* evhttp asks for the buffers of a connection that it is accepting. */
+static struct bufferevent *on_accept(struct event_base *base, void *context) {
+    struct http_server *server = context;
+    struct bufferevent *connection = server->tls != NULL ? http_tls_accept(server->tls, base)
+                                                         : bufferevent_socket_new(base, -1, 0);
+    if (connection == NULL) {
+        abort();
+    }
+    if (server->guard != NULL) {
+        http_guard_admit(server->guard, connection);
+    }
+    return connection;
+}
+
+/* Without a pause the loop would spin on a connection that cannot be accepted. */
+static void on_accept_failed(struct evconnlistener *listener, void *context) {
+    struct http_server *server = context;
+    (void)evconnlistener_disable(listener);
+    loop_timer_arm(server->accept_again, ACCEPT_PAUSE_MS);
+}
+
+static void on_accept_again(void *context) {
+    struct http_server *server = context;
+    http_server_set_accepting(server, server->is_accepting);
+}
+
+struct http_server *http_server_new(struct loop *loop, const struct http_server_options *options,
+                                    struct error **error) {
+    CLEANUP_CLOSE int fd = options->is_handed_over
+                               ? options->listen_fd
+                               : listen_on(options->address, options->port, error);
+    if (fd < 0 || (options->is_handed_over && !check_handed_over(fd, error))) {
+        return NULL;
+    }
+    struct evhttp *http = evhttp_new(loop_event_base(loop));
+    if (http == NULL) {
+        (void)error_set(error, ERROR_INTERNAL, "cannot create an HTTP server");
+        return NULL;
+    }
+    set_limits(http, options);
+    struct evhttp_bound_socket *bound = evhttp_accept_socket_with_handle(http, fd);
+    if (bound == NULL) {
         evhttp_free(http);
         (void)error_set(error, ERROR_INTERNAL, "cannot accept connections");
         return NULL;
     }
-    (void)STEAL_FD(fd);
     struct http_server *server = memory_new(struct http_server);
+    server->address = bound_address(STEAL_FD(fd), &server->port);
     server->loop = loop;
     server->http = http;
-    server->port = port;
+    server->listener = evhttp_bound_socket_get_listener(bound);
+    server->accept_again = loop_timer_new(loop, on_accept_again, server);
+    server->is_accepting = true;
+    server->tls = options->tls;
     server->handle = options->handle;
     server->context = options->context;
     LIST_INIT(&server->exchanges);
+    if (options->request_timeout_ms > 0) {
+        server->guard =
+            http_guard_new(loop, &(struct http_guard_limits){
+                                     .connections = options->connections_limit,
+                                     .connections_per_peer = options->connections_per_peer_limit,
+                                     .request_timeout_ms = options->request_timeout_ms,
+                                 });
+    }
+    evconnlistener_set_error_cb(server->listener, on_accept_failed);
     evhttp_set_gencb(http, on_request, server);
+    evhttp_set_bevcb(http, on_accept, server);
     return server;
+}
+
+char *http_server_address(const struct http_server *server) {
+    return memory_string(server->address);
+}
+
+void http_server_set_accepting(struct http_server *server, bool is_accepting) {
+    server->is_accepting = is_accepting;
+    (void)(is_accepting ? evconnlistener_enable(server->listener)
+                        : evconnlistener_disable(server->listener));
+}
+
+size_t http_server_connection_count(struct http_server *server) {
+    return server->guard == NULL ? 0 : http_guard_count(server->guard);
 }
 
 uint16_t http_server_port(const struct http_server *server) {
@@ -153,6 +253,9 @@ void http_server_free(struct http_server *take_server) {
         exchange->is_freeing_connection = true;
     }
     evhttp_free(take_server->http);
+    http_guard_free(take_server->guard);
+    loop_timer_free(take_server->accept_again);
+    free(take_server->address);
     free(take_server);
 }
 
@@ -247,9 +350,14 @@ static bool parse_target(struct http_exchange *exchange) {
            parse_query(exchange, uri == NULL ? NULL : evhttp_uri_get_query(uri));
 }
 
+static evutil_socket_t descriptor_of(const struct http_exchange *exchange) {
+    return bufferevent_getfd(evhttp_connection_get_bufferevent(exchange->connection));
+}
+
 static void on_request(struct evhttp_request *request, void *context) {
     struct http_server *server = context;
     struct http_exchange *exchange = memory_new(struct http_exchange);
+    exchange->server = server;
     exchange->request = request;
     exchange->connection = evhttp_request_get_connection(request);
     LIST_INSERT_HEAD(&server->exchanges, exchange, link);
@@ -259,6 +367,9 @@ static void on_request(struct evhttp_request *request, void *context) {
         return;
     }
     evhttp_connection_set_closecb(exchange->connection, on_connection_closed, exchange);
+    if (server->guard != NULL) {
+        http_guard_request_came(server->guard, descriptor_of(exchange));
+    }
     exchange->is_in_handler = true;
     server->handle(server->context, exchange);
     exchange->is_in_handler = false;
@@ -267,9 +378,8 @@ static void on_request(struct evhttp_request *request, void *context) {
         return;
     }
     /* epoll(7): EPOLLRDHUP, so that no byte of a pipelined request is read. */
-    evutil_socket_t fd = bufferevent_getfd(evhttp_connection_get_bufferevent(exchange->connection));
-    exchange->closed_event =
-        event_new(loop_event_base(server->loop), fd, EV_CLOSED, on_hang_up, exchange);
+    exchange->closed_event = event_new(loop_event_base(server->loop), descriptor_of(exchange),
+                                       EV_CLOSED, on_hang_up, exchange);
     if (exchange->closed_event != NULL) {
         (void)event_add(exchange->closed_event, NULL);
     }
@@ -315,6 +425,15 @@ const char *http_exchange_header(const struct http_exchange *exchange, const cha
     return evhttp_find_header(evhttp_request_get_input_headers(exchange->request), name);
 }
 
+size_t http_exchange_header_count(const struct http_exchange *exchange, const char *name) {
+    size_t count = 0;
+    struct evkeyval *header = NULL;
+    TAILQ_FOREACH(header, evhttp_request_get_input_headers(exchange->request), next) {
+        count += strcasecmp(header->key, name) == 0 ? 1 : 0;
+    }
+    return count;
+}
+
 const char *http_exchange_body(const struct http_exchange *exchange, size_t *length) {
     struct evbuffer *input = evhttp_request_get_input_buffer(exchange->request);
     *length = evbuffer_get_length(input);
@@ -336,6 +455,9 @@ void http_exchange_add_header(struct http_exchange *exchange, const char *name, 
 static struct evhttp_request *detach(struct http_exchange *exchange) {
     struct evhttp_request *request = exchange->request;
     evhttp_connection_set_closecb(exchange->connection, NULL, NULL);
+    if (exchange->server->guard != NULL) {
+        http_guard_replied(exchange->server->guard, descriptor_of(exchange));
+    }
     if (exchange->is_in_handler) {
         exchange->is_ended_in_handler = true;
     } else {

@@ -1,8 +1,10 @@
 /*
  * HTTP/1.1 server on the loop (libevent's evhttp underneath).
  *
- * Knows nothing of CMA. Header and body sizes are bounded; a request reaches its handler whole. A
- * handler answers now (http_reply_*) or later; a stream stays open until ended by either side.
+ * Knows nothing of CMA. May speak TLS. For strangers there are bounds on the time of a request and
+ * on connections (http_guard.h). Header and body sizes are bounded; a request reaches its handler
+ * whole. A handler answers now (http_reply_*) or later; a stream stays open until ended by either
+ * side.
  */
 #ifndef HOLT_NET_HTTP_SERVER_H
 #define HOLT_NET_HTTP_SERVER_H
@@ -14,6 +16,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/loop.h"
+#include "net/http_tls.h"
 
 struct http_server;
 struct http_exchange;
@@ -23,6 +26,15 @@ struct http_server_options {
     uint16_t port;           /* 0: any free one; http_server_port tells */
     size_t body_limit;       /* a larger body is answered 413 */
     int64_t idle_timeout_ms; /* a connection without traffic is closed */
+    bool is_handed_over;     /* accept on `listen_fd` instead of `address` and `port` */
+    int listen_fd;        /* a listening TCP socket, taken in any case; anything else is refused */
+    struct http_tls *tls; /* NULL: plain; borrowed */
+    /* Each 0: no such bound. A whole request, from accept or from the reply before, must come
+     * within request_timeout_ms; at a cap the slowest connection makes room for a new one. */
+    size_t headers_limit; /* 0: 64 KiB */
+    int64_t request_timeout_ms;
+    size_t connections_limit;
+    size_t connections_per_peer_limit;
     void (*handle)(void *context, struct http_exchange *exchange);
     void *context;
 };
@@ -30,6 +42,12 @@ struct http_server_options {
 struct http_server *http_server_new(struct loop *loop, const struct http_server_options *options,
                                     struct error **error);
 uint16_t http_server_port(const struct http_server *server);
+/* "127.0.0.1:8080" or "[::1]:8080"; the caller frees it. */
+char *http_server_address(const struct http_server *server);
+/* Stops or goes on accepting; meanwhile new connections stay in the socket's backlog. */
+void http_server_set_accepting(struct http_server *server, bool is_accepting);
+/* Connections that are open now; only with request_timeout_ms. */
+size_t http_server_connection_count(struct http_server *server);
 void http_server_free(struct http_server *take_server);
 
 const char *http_exchange_method(const struct http_exchange *exchange);
@@ -41,6 +59,8 @@ const char *http_exchange_query(const struct http_exchange *exchange, const char
 const char *http_exchange_query_nth(const struct http_exchange *exchange, const char *name,
                                     size_t nth);
 const char *http_exchange_header(const struct http_exchange *exchange, const char *name);
+/* How many headers have this name: more than one of a header that decides is an attack. */
+size_t http_exchange_header_count(const struct http_exchange *exchange, const char *name);
 const char *http_exchange_body(const struct http_exchange *exchange, size_t *length);
 /* Called if the client goes away before the reply or stream is complete; set at most once. */
 void http_exchange_on_close(struct http_exchange *exchange, void (*closed)(void *context),
