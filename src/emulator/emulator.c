@@ -20,7 +20,7 @@ enum access {
     ACCESS_SESSION = 4,      /* the token of the session, or of the work item */
 };
 
-enum lookup { LOOKUP_NONE, LOOKUP_ENVIRONMENT, LOOKUP_ITEM, LOOKUP_SESSION };
+enum lookup { LOOKUP_NONE, LOOKUP_ENVIRONMENT, LOOKUP_ITEM, LOOKUP_SESSION, LOOKUP_MEMORY_STORE };
 
 enum {
     APPLICATION = ACCESS_ORGANIZATION,
@@ -28,6 +28,7 @@ enum {
     HOLDER = ACCESS_ENVIRONMENT | ACCESS_SESSION,
     ANYONE = ACCESS_ORGANIZATION | ACCESS_ENVIRONMENT | ACCESS_SESSION,
     OBSERVER = ACCESS_ORGANIZATION | ACCESS_ENVIRONMENT,
+    RECORDER = ACCESS_ORGANIZATION | ACCESS_SESSION, /* memories refuse the environment key */
 };
 
 static void stats_get(struct request *request);
@@ -78,6 +79,27 @@ static const struct route {
     {"GET", "/v1/sessions/:/events", "events.list", ANYONE, LOOKUP_SESSION, session_events},
     {"GET", "/v1/sessions/:/events/stream", "events.stream", ANYONE, LOOKUP_SESSION,
      session_stream},
+    {"POST", "/v1/memory_stores", "memory_store.create", APPLICATION, LOOKUP_NONE,
+     memory_store_create},
+    {"GET", "/v1/memory_stores", "memory_store.list", APPLICATION, LOOKUP_NONE, memory_store_list},
+    {"GET", "/v1/memory_stores/:", "memory_store.get", RECORDER, LOOKUP_MEMORY_STORE,
+     memory_store_get},
+    {"POST", "/v1/memory_stores/:", "memory_store.update", APPLICATION, LOOKUP_MEMORY_STORE,
+     memory_store_update},
+    {"DELETE", "/v1/memory_stores/:", "memory_store.delete", APPLICATION, LOOKUP_MEMORY_STORE,
+     memory_store_delete},
+    {"POST", "/v1/memory_stores/:/archive", "memory_store.archive", APPLICATION,
+     LOOKUP_MEMORY_STORE, memory_store_archive},
+    {"GET", "/v1/memory_stores/:/memories", "memory.list", RECORDER, LOOKUP_MEMORY_STORE,
+     memory_list},
+    {"POST", "/v1/memory_stores/:/memories", "memory.create", RECORDER, LOOKUP_MEMORY_STORE,
+     memory_create},
+    {"GET", "/v1/memory_stores/:/memories/:", "memory.get", RECORDER, LOOKUP_MEMORY_STORE,
+     memory_get},
+    {"POST", "/v1/memory_stores/:/memories/:", "memory.update", RECORDER, LOOKUP_MEMORY_STORE,
+     memory_update},
+    {"DELETE", "/v1/memory_stores/:/memories/:", "memory.delete", RECORDER, LOOKUP_MEMORY_STORE,
+     memory_delete},
     {"POST", "/emulator/environments/:/keys", "emulator.keys", APPLICATION, LOOKUP_ENVIRONMENT,
      environment_add_key},
     {"GET", "/emulator/sessions/:", "emulator.session", APPLICATION, LOOKUP_SESSION,
@@ -127,20 +149,24 @@ static const char *error_type(int status) {
     return status >= 500 ? "api_error" : "invalid_request_error";
 }
 
+void reply_error_object(struct request *request, int status, struct json_object *take_error) {
+    CLEANUP_FREE char *id = add_request_id(request);
+    CLEANUP_JSON struct json_object *json = json_object_new_object();
+    json_set_string(json, "type", "error");
+    json_set(json, "error", take_error);
+    json_set_string(json, "request_id", id);
+    http_reply_json(request->exchange, status, json);
+}
+
 void reply_error_details(struct request *request, int status, const char *message,
                          struct json_object *take_details) {
-    CLEANUP_FREE char *id = add_request_id(request);
     struct json_object *error = json_object_new_object();
     json_set_string(error, "type", error_type(status));
     json_set_string(error, "message", message);
     if (take_details != NULL) {
         json_set(error, "details", take_details);
     }
-    CLEANUP_JSON struct json_object *json = json_object_new_object();
-    json_set_string(json, "type", "error");
-    json_set(json, "error", error);
-    json_set_string(json, "request_id", id);
-    http_reply_json(request->exchange, status, json);
+    reply_error_object(request, status, error);
 }
 
 void reply_error(struct request *request, int status, const char *format, ...) {
@@ -259,17 +285,27 @@ static bool is_known_key(struct emulator *emulator, const char *key) {
     return json_object_object_get_ex(emulator->environment_keys, key, NULL);
 }
 
+/* Whether the request is about what the item's token opens. */
+static bool is_token_for(struct request *request, const struct work_item *item) {
+    if (request->memory_store != NULL) {
+        return memory_store_is_attached(request->memory_store, item->session_id);
+    }
+    return request->session != NULL ? strcmp(request->session->id, item->session_id) == 0
+                                    : request->item == item;
+}
+
 static enum identity identify_bearer(struct request *request, const char *key) {
     struct environment *environment = subject_environment(request);
-    if (environment != NULL && environment_has_key(environment, key)) {
+    if (request->memory_store != NULL
+            ? is_known_key(request->emulator, key)
+            : environment != NULL && environment_has_key(environment, key)) {
         return IDENTITY_ENVIRONMENT;
     }
     void *found = NULL;
     if (lh_table_lookup_ex(request->emulator->tokens, key, &found)) {
         const struct work_item *item = found;
-        bool is_own = request->session != NULL ? strcmp(request->session->id, item->session_id) == 0
-                                               : request->item == item;
-        return is_own ? IDENTITY_SESSION : IDENTITY_NONE;
+        request->token_session_id = item->session_id;
+        return is_token_for(request, item) ? IDENTITY_SESSION : IDENTITY_NONE;
     }
     return IDENTITY_NONE;
 }
@@ -349,6 +385,9 @@ static bool look_up(struct request *request, enum lookup lookup) {
     case LOOKUP_SESSION:
         request->session = session_find(request->emulator, request->ids[0]);
         return request->session != NULL;
+    case LOOKUP_MEMORY_STORE:
+        request->memory_store = memory_store_find(request->emulator, request->ids[0]);
+        return request->memory_store != NULL;
     case LOOKUP_ENVIRONMENT:
         request->environment = environment_find(request->emulator, request->ids[0]);
         return request->environment != NULL;
@@ -533,6 +572,7 @@ static bool start(struct emulator *emulator, const struct emulator_options *opti
         return false;
     }
     objects_load(emulator);
+    memory_stores_load(emulator);
     sessions_load(emulator);
     loop_timer_arm(emulator->ping, PING_INTERVAL_MS);
     return true;
@@ -551,6 +591,7 @@ struct emulator *emulator_new(struct loop *loop, const struct emulator_options *
     emulator->environments = lh_kchar_table_new(16, NULL);
     emulator->agents = lh_kchar_table_new(16, NULL);
     emulator->sessions = lh_kchar_table_new(64, NULL);
+    emulator->memory_stores = lh_kchar_table_new(16, NULL);
     emulator->tokens = lh_kchar_table_new(64, NULL);
     emulator->request_counts = json_object_new_object();
     emulator->tick = loop_timer_new(loop, work_tick, emulator);
@@ -582,6 +623,10 @@ void emulator_free(struct emulator *take_emulator) {
     lh_foreach_safe(take_emulator->agents, entry, next) {
         agent_free(lh_entry_v(entry));
     }
+    lh_foreach_safe(take_emulator->memory_stores, entry, next) {
+        memory_store_free(lh_entry_v(entry));
+    }
+    lh_table_free(take_emulator->memory_stores);
     lh_table_free(take_emulator->sessions);
     lh_table_free(take_emulator->environments);
     lh_table_free(take_emulator->agents);

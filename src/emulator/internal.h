@@ -32,6 +32,7 @@ enum {
     REQUEST_KINDS_LIMIT = 64,
 };
 
+struct memory_store;
 struct session;
 struct webhooks;
 
@@ -108,10 +109,11 @@ struct emulator {
     char *api_key;
     struct json_object *environment_keys; /* {key: true} */
     int64_t lease_ttl_ms;
-    struct lh_table *environments; /* id -> struct environment */
-    struct lh_table *agents;       /* id -> struct agent */
-    struct lh_table *sessions;     /* id -> struct session */
-    struct lh_table *tokens;       /* sessions token -> struct work_item */
+    struct lh_table *environments;  /* id -> struct environment */
+    struct lh_table *agents;        /* id -> struct agent */
+    struct lh_table *sessions;      /* id -> struct session */
+    struct lh_table *memory_stores; /* id -> struct memory_store */
+    struct lh_table *tokens;        /* sessions token -> struct work_item */
     struct loop_timer *tick;
     struct loop_timer *ping;
     struct json_object *request_counts; /* kind -> number */
@@ -131,9 +133,11 @@ struct request {
     struct json_object *body; /* an object; owned by the dispatcher */
     const char *ids[2];       /* what the `:` segments of the route matched */
     enum identity identity;
-    struct environment *environment; /* set for /v1/environments/:id... */
-    struct session *session;         /* set for /v1/sessions/:id... */
-    struct work_item *item;          /* set for .../work/:id... */
+    struct environment *environment;   /* set for /v1/environments/:id... */
+    struct session *session;           /* set for /v1/sessions/:id... */
+    struct work_item *item;            /* set for .../work/:id... */
+    struct memory_store *memory_store; /* set for /v1/memory_stores/:id... */
+    const char *token_session_id;      /* IDENTITY_SESSION: the token's session */
 };
 
 /* emulator.c: answers. Each ends the request's exchange. */
@@ -142,6 +146,8 @@ void reply_error(struct request *request, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void reply_error_details(struct request *request, int status, const char *message,
                          struct json_object *take_details);
+/* As reply_error, with an error object of another type. */
+void reply_error_object(struct request *request, int status, struct json_object *take_error);
 /* One page of `take_all` (an array) as the query's limit, page and order ask. */
 void reply_page(struct request *request, struct json_object *take_all, bool newest_first);
 char *now_text(void);
@@ -239,6 +245,25 @@ void work_tick(void *context);
 void waiter_free(struct waiter *take_waiter);
 struct environment *environment_find(struct emulator *emulator, const char *id);
 struct session *session_find(struct emulator *emulator, const char *id);
+
+/* memory.c */
+void memory_store_create(struct request *request);
+void memory_store_list(struct request *request);
+void memory_store_get(struct request *request);
+void memory_store_update(struct request *request);
+void memory_store_archive(struct request *request);
+void memory_store_delete(struct request *request);
+void memory_list(struct request *request);
+void memory_create(struct request *request);
+void memory_get(struct request *request);
+void memory_update(struct request *request);
+void memory_delete(struct request *request);
+struct memory_store *memory_store_find(struct emulator *emulator, const char *id);
+void memory_store_free(struct memory_store *take_store);
+bool memory_store_is_attached(struct memory_store *store, const char *session_id);
+/* Fills in a new session's resources of type memory_store; false after an error was answered. */
+bool memory_stores_attach(struct request *request, struct json_object *session_json);
+void memory_stores_load(struct emulator *emulator);
 
 /* webhooks.c */
 struct webhooks *webhooks_new(struct loop *loop, const char *url, const char *secret,

@@ -140,7 +140,7 @@ void session_create(struct request *request) {
     }
     CLEANUP_JSON struct json_object *json = initial_json(request, agent);
     struct json_object *initial = json_get_array(request->body, "initial_events");
-    if (!check_creation(request, json)) {
+    if (!check_creation(request, json) || !memory_stores_attach(request, json)) {
         return;
     }
     struct session *session = session_add(request->emulator, json);

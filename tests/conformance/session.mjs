@@ -8,13 +8,14 @@ const HISTORY_MS = 500;
 const BOUND_MS = 100_000;
 
 /** Starts `holt emulate` on a free port and makes an environment with a key on it through the official client. */
-export async function startControlPlane(processes, holt, scripts, leaseTtlSeconds) {
+export async function startControlPlane(processes, holt, scripts, leaseTtlSeconds, { more = [] } = {}) {
   const emulator = processes.start('holt emulate', holt, [
     'emulate',
     ...['--listen', '127.0.0.1:0'],
-    ...['--script', scripts],
+    ...(scripts ? ['--script', scripts] : []),
     ...['--api-key', API_KEY],
     ...['--lease-ttl', String(leaseTtlSeconds)],
+    ...more,
   ]);
   const [, baseURL] = await processes.said(emulator, /listening on (http:\/\/[0-9.:]+)/);
   const client = new Anthropic({ apiKey: API_KEY, baseURL, logLevel: 'off' });
