@@ -226,6 +226,27 @@ static int group_file(const struct cgroup_hierarchy *hierarchy, const char *id, 
     return hierarchy->fd;
 }
 
+bool cgroups_contain(const struct cgroups *cgroups, const char *id, pid_t pid) {
+    for (size_t i = 0; i < cgroups->count; i++) {
+        char path[PATH_SIZE];
+        CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
+        int dir_fd = group_file(&cgroups->hierarchies[i], id, "cgroup.procs", path);
+        if (!io_read_file(dir_fd, path, &text, PROCESS_LIST_LIMIT, NULL)) {
+            return false;
+        }
+        bool is_listed = false;
+        char *rest = text.data;
+        for (char *line = strsep(&rest, "\n"); line != NULL && !is_listed;
+             line = strsep(&rest, "\n")) {
+            is_listed = *line != '\0' && strtol(line, NULL, 10) == (long)pid;
+        }
+        if (!is_listed) {
+            return false;
+        }
+    }
+    return cgroups->count > 0;
+}
+
 static void kill_listed(const struct cgroup_hierarchy *hierarchy, const char *id) {
     char path[PATH_SIZE];
     int dir_fd = group_file(hierarchy, id, "cgroup.procs", path);

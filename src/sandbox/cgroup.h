@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 #include "sandbox/sandbox.h"
@@ -64,6 +65,8 @@ bool cgroups_create(const struct cgroups *cgroups, const char *id, struct cgroup
 /* Moves the calling process; the descriptors may have been opened by a more privileged one. */
 bool cgroup_entry_join(const struct cgroup_entry *entry, struct error **error);
 void cgroup_entry_close(struct cgroup_entry *entry);
+/* Whether the process is in the sandbox's group, which it cannot leave or enter by itself. */
+bool cgroups_contain(const struct cgroups *cgroups, const char *id, pid_t pid);
 /* Sends SIGKILL to everything in the sandbox's groups. */
 void cgroups_kill(const struct cgroups *cgroups, const char *id);
 /* Removes the sandbox's groups, waiting a bounded time for dying processes to leave. */

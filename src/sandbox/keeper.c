@@ -27,6 +27,7 @@ struct pending {
                     const struct error *error);
     void (*destroyed)(void *context, const struct error *error);
     void (*measured)(void *context, const struct sandbox_usage *usage, const struct error *error);
+    void (*found)(void *context, const char *id, const struct error *error);
     void *context;
     TAILQ_ENTRY(pending) link;
 };
@@ -65,6 +66,9 @@ static void conclude(struct pending *take_pending, const struct keeper_reply *re
             .process_count = reply == NULL ? -1 : reply->process_count,
             .cpu_us = reply == NULL ? -1 : reply->cpu_us};
         take_pending->measured(context, error == NULL ? &usage : NULL, error);
+    } else if (take_pending->found != NULL) {
+        bool has_id = reply != NULL && error == NULL && reply->id[0] != '\0';
+        take_pending->found(context, has_id ? reply->id : NULL, error);
     }
     free(take_pending);
 }
@@ -281,7 +285,8 @@ static void request_send(struct keeper *keeper, struct pending *take_pending) {
 /* A malformed id never reaches keeper, which would end over it. */
 static bool id_is_refused(const char *id, struct error **error) {
     return !keeper_id_is_valid(id) &&
-           !error_set(error, ERROR_INPUT, "a sandbox id is 1 to %d of 0-9, a-z and -",
+           !error_set(error, ERROR_INPUT,
+                      "a sandbox id is 1 to %d of 0-9, a-z and, but at its begin, -",
                       (int)SANDBOX_ID_LIMIT);
 }
 
@@ -296,6 +301,34 @@ void sandbox_create(struct keeper *keeper, const char *id,
     }
     struct pending *pending = request_new(keeper, KEEPER_CREATE, id, context);
     pending->created = created;
+    request_send(keeper, pending);
+}
+
+void sandbox_attach(struct keeper *keeper, const char *id,
+                    void (*attached)(void *context, const struct sandbox_info *info, int take_fd,
+                                     const struct error *error),
+                    void *context) {
+    CLEANUP_ERROR struct error *error = NULL;
+    if (id_is_refused(id, &error)) {
+        attached(context, NULL, -1, error);
+        return;
+    }
+    struct pending *pending = request_new(keeper, KEEPER_ATTACH, id, context);
+    pending->created = attached;
+    request_send(keeper, pending);
+}
+
+void sandbox_next(struct keeper *keeper, const char *after,
+                  void (*found)(void *context, const char *id, const struct error *error),
+                  void *context) {
+    CLEANUP_ERROR struct error *error = NULL;
+    if (after != NULL && id_is_refused(after, &error)) {
+        found(context, NULL, error);
+        return;
+    }
+    struct pending *pending =
+        request_new(keeper, KEEPER_NEXT, after == NULL ? KEEPER_FIRST : after, context);
+    pending->found = found;
     request_send(keeper, pending);
 }
 

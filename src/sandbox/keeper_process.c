@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -26,13 +27,14 @@ typedef bool request_handler(struct local_host *host, const char *id, struct kee
 
 static bool on_create(struct local_host *host, const char *id, struct keeper_reply *reply,
                       int *reply_fd, struct error **error) {
-    (void)FAULT_FAILS("keeper-create");
+    (void)FAULT_FAILS("keeper.create.before");
     const struct local_sandbox *sandbox = local_create(host, id, reply_fd, error);
     if (sandbox == NULL) {
         return false;
     }
     reply->created_us = sandbox->created_us;
     reply->hand_pid = sandbox->hand_pid;
+    (void)FAULT_FAILS("keeper.create.after");
     return true;
 }
 
@@ -41,6 +43,7 @@ static bool on_destroy(struct local_host *host, const char *id, struct keeper_re
     (void)reply;
     (void)reply_fd;
     struct local_sandbox *sandbox = local_find(host, id);
+    (void)FAULT_FAILS("keeper.destroy.before");
     return sandbox == NULL || local_destroy(host, sandbox, error);
 }
 
@@ -58,10 +61,31 @@ static bool on_measure(struct local_host *host, const char *id, struct keeper_re
     return true;
 }
 
+static bool on_attach(struct local_host *host, const char *id, struct keeper_reply *reply,
+                      int *reply_fd, struct error **error) {
+    const struct local_sandbox *sandbox = local_find(host, id);
+    if (sandbox == NULL) {
+        return error_set(error, ERROR_NOT_FOUND, "there is no sandbox %s", id);
+    }
+    *reply_fd = local_connect(host, sandbox, error);
+    reply->hand_pid = sandbox->hand_pid;
+    return *reply_fd >= 0;
+}
+
+static bool on_next(struct local_host *host, const char *id, struct keeper_reply *reply,
+                    int *reply_fd, struct error **error) {
+    (void)reply_fd;
+    (void)error;
+    const struct local_sandbox *sandbox = local_next(host, id);
+    if (sandbox != NULL) {
+        memcpy(reply->id, sandbox->id, sizeof(sandbox->id));
+    }
+    return true;
+}
+
 static request_handler *const handlers[KEEPER_TYPE_END] = {
-    [KEEPER_CREATE] = on_create,
-    [KEEPER_DESTROY] = on_destroy,
-    [KEEPER_MEASURE] = on_measure,
+    [KEEPER_CREATE] = on_create, [KEEPER_DESTROY] = on_destroy, [KEEPER_MEASURE] = on_measure,
+    [KEEPER_ATTACH] = on_attach, [KEEPER_NEXT] = on_next,
 };
 
 static bool send_reply(int socket_fd, const struct keeper_reply *reply, int reply_fd,
@@ -141,6 +165,11 @@ int keeper_process_run(int socket_fd, const struct keeper_options *options) {
         CLEANUP_FREE char *text = error_text(error);
         log_error("ends and destroys every sandbox: %s", text);
     }
-    local_host_close(&host);
+    /* A front that merely went away left its sandboxes to the next one. */
+    if (is_good && options->keeps_sandboxes) {
+        local_host_leave(&host);
+    } else {
+        local_host_close(&host);
+    }
     return is_good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

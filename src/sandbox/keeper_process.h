@@ -6,8 +6,8 @@
 
 /*
  * The life of the keeper process: prepares the host, says on `socket_fd` whether that worked, and
- * serves requests until front's end closes or breaks the protocol; then destroys every sandbox and
- * returns the exit status.
+ * serves requests until front's end closes or breaks the protocol; then it destroys every sandbox,
+ * or, when front only went away and the options say so, leaves them; returns the exit status.
  */
 int keeper_process_run(int socket_fd, const struct keeper_options *options);
 

@@ -9,7 +9,7 @@ _Static_assert((int)SANDBOX_ID_LIMIT < (int)KEEPER_ID_SIZE, "an id and its NUL f
 
 bool keeper_id_is_valid(const char *id) {
     size_t length = strspn(id, "0123456789abcdefghijklmnopqrstuvwxyz-");
-    return length >= 1 && length <= SANDBOX_ID_LIMIT && id[length] == '\0';
+    return length >= 1 && length <= SANDBOX_ID_LIMIT && id[length] == '\0' && id[0] != '-';
 }
 
 void keeper_request_fill(struct keeper_request *out, enum keeper_request_type type, uint64_t serial,
@@ -34,7 +34,9 @@ bool keeper_request_parse(const void *bytes, size_t length, struct keeper_reques
     if (out->serial == 0) {
         return error_set(error, ERROR_PROTOCOL, "request without a serial number");
     }
-    if (out->id[KEEPER_ID_SIZE - 1] != '\0' || !keeper_id_is_valid(out->id)) {
+    bool is_terminated = out->id[KEEPER_ID_SIZE - 1] == '\0';
+    bool is_first = is_terminated && out->type == KEEPER_NEXT && strcmp(out->id, KEEPER_FIRST) == 0;
+    if (!is_terminated || (!is_first && !keeper_id_is_valid(out->id))) {
         return error_set(error, ERROR_PROTOCOL, "request with a malformed sandbox id");
     }
     return true;
@@ -74,8 +76,9 @@ bool keeper_reply_parse(const void *bytes, size_t length, struct keeper_reply *o
                          length, sizeof(*out));
     }
     memcpy(out, bytes, sizeof(*out));
-    if (out->magic != KEEPER_MAGIC || out->message[KEEPER_MESSAGE_SIZE - 1] != '\0' ||
-        out->error_code < 0 || out->error_code > (int32_t)ERROR_INTERNAL) {
+    if (out->magic != KEEPER_MAGIC || out->id[KEEPER_ID_SIZE - 1] != '\0' ||
+        out->message[KEEPER_MESSAGE_SIZE - 1] != '\0' || out->error_code < 0 ||
+        out->error_code > (int32_t)ERROR_INTERNAL) {
         return error_set(error, ERROR_PROTOCOL, "keeper's reply is malformed");
     }
     return true;

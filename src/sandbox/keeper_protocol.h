@@ -2,7 +2,7 @@
  * The frames between front and keeper, over a SOCK_SEQPACKET socket pair: one struct a message.
  *
  * Requests and replies have one fixed size each and no pointers, lengths or paths in them. A frame
- * of another size, with another magic number, an unknown type, or an id outside [0-9a-z-]{1,48} is
+ * of another size, with another magic number, an unknown type, or a malformed id is
  * no frame: keeper treats it as proof that front is broken or taken over, and ends. The first
  * message that keeper sends is a reply with serial 0: whether it could start.
  */
@@ -21,7 +21,17 @@ enum {
     KEEPER_MESSAGE_SIZE = 512,
 };
 
-enum keeper_request_type { KEEPER_CREATE = 1, KEEPER_DESTROY, KEEPER_MEASURE, KEEPER_TYPE_END };
+enum keeper_request_type {
+    KEEPER_CREATE = 1,
+    KEEPER_DESTROY,
+    KEEPER_MEASURE,
+    KEEPER_ATTACH, /* a new connection to the hand of a sandbox that exists */
+    KEEPER_NEXT,   /* the sandbox that follows an id in order; KEEPER_FIRST begins */
+    KEEPER_TYPE_END
+};
+
+/* No id: sorts before every one. */
+#define KEEPER_FIRST "-"
 
 struct keeper_request {
     uint32_t magic;
@@ -41,13 +51,15 @@ struct keeper_reply {
     int64_t memory_bytes; /* KEEPER_MEASURE */
     int64_t process_count;
     int64_t cpu_us;
+    char id[KEEPER_ID_SIZE]; /* KEEPER_NEXT; "" after the last */
     char message[KEEPER_MESSAGE_SIZE];
 };
 
 _Static_assert(sizeof(struct keeper_request) == 16 + KEEPER_ID_SIZE, "no padding on the wire");
-_Static_assert(sizeof(struct keeper_reply) == 64 + KEEPER_MESSAGE_SIZE, "no padding on the wire");
+_Static_assert(sizeof(struct keeper_reply) == 64 + KEEPER_ID_SIZE + KEEPER_MESSAGE_SIZE,
+               "no padding on the wire");
 
-/* True for [0-9a-z-]{1,48}. */
+/* True for [0-9a-z-]{1,48} that does not begin with a hyphen. */
 bool keeper_id_is_valid(const char *id);
 /* Fills a request; the id must be valid. */
 void keeper_request_fill(struct keeper_request *out, enum keeper_request_type type, uint64_t serial,

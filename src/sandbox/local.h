@@ -38,11 +38,17 @@
 /* Uid and gid of the agent inside when it is unprivileged. */
 enum { LOCAL_AGENT_ID = 1000 };
 
+enum { LOCAL_NAME_SIZE = 40 };
+
+/* Made and destroyed at start, to see whether this host can. */
+#define LOCAL_PROBE_ID "keeper-probe"
+
 struct local_sandbox {
     char id[SANDBOX_ID_LIMIT + 1];
     uint32_t ids_base;
     int pidfd;
     pid_t hand_pid;
+    char skeleton[LOCAL_NAME_SIZE]; /* what its root lies on */
     int64_t created_us;
     LIST_ENTRY(local_sandbox) link;
 };
@@ -54,6 +60,7 @@ struct local_host {
     int sandboxes_fd;
     int lock_fd;
     int hand_fd; /* sealed copy, executable and unreadable */
+    char skeleton[LOCAL_NAME_SIZE];
     struct ids ids;
     struct cgroups cgroups;
     struct seccomp_filter *filter;
@@ -66,14 +73,24 @@ bool local_host_open(struct local_host *out, const struct keeper_options *option
                      struct error **error);
 /* Destroys what lives and removes what is shared. */
 void local_host_close(struct local_host *host);
+/* Lets go of everything and ends nothing: the next keeper adopts it. */
+void local_host_leave(struct local_host *host);
 
-/* local_root.c: builds <state>/skeleton, the lower layer of a sandbox's root. */
-bool local_root_build(int state_fd, bool has_own_usr, struct error **error);
+/* local_root.c: builds <state>/<name>, the lower layer of a sandbox's root. Each keeper builds its
+ * own: adopted sandboxes still lie on the one of the keeper that made them. */
+bool local_root_build(int state_fd, const char *name, bool has_own_usr, struct error **error);
 
 /* local_create.c: *connection is a stream socket to the sandbox's hand. */
 struct local_sandbox *local_create(struct local_host *host, const char *id, int *connection,
                                    struct error **error);
 struct local_sandbox *local_find(const struct local_host *host, const char *id);
+/* The sandbox with the least id that is greater than `after`, or NULL. */
+struct local_sandbox *local_next(const struct local_host *host, const char *after);
+/* A connection to its hand, or -1. */
+int local_connect(const struct local_host *host, const struct local_sandbox *sandbox,
+                  struct error **error);
+/* A sandbox that an earlier keeper made and that lives, from its record; NULL: it does not. */
+struct local_sandbox *local_adopt(struct local_host *host, const char *id);
 
 /* local_inside.c: everything a new process does to become a sandbox's hand. */
 struct local_inside {
@@ -92,7 +109,8 @@ bool local_destroy(struct local_host *host, struct local_sandbox *take_sandbox,
 /* Ends the processes and groups of a sandbox of a dead keeper, then removes its directory. */
 bool local_destroy_remains(struct local_host *host, const char *id, struct error **error);
 
-/* sweep.c: removes what earlier keepers of this state directory left. */
+/* sweep.c: adopts what earlier keepers of this state directory left, if that is wanted, and removes
+ * the rest. */
 bool local_sweep(struct local_host *host, struct error **error);
 
 #endif

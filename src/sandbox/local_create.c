@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +25,9 @@
 #include "base/memory.h"
 #include "sandbox/mounts.h"
 #include "sandbox/remove_tree.h"
+
+#define RECORD_FORMAT "ids %u\nhand %d\nskeleton %s\n"
+#define RECORD_SCAN   "ids %" SCNu32 "\nhand %d\nskeleton %39[0-9a-z-]\n"
 
 enum { LISTEN_BACKLOG = 16, MESSAGE_SIZE = 1024, PATH_SIZE = 128, SETUP_TIMEOUT_S = 30 };
 
@@ -59,16 +64,16 @@ static bool make_directories(struct making *making, struct error **error) {
 }
 
 /* The address of hand.sock below /proc/self/fd: short, however long the state directory's name. */
-static struct sockaddr_un socket_address(const struct making *making) {
+static struct sockaddr_un socket_address(int directory_fd) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     (void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/hand.sock",
-                   making->directory_fd);
+                   directory_fd);
     return address;
 }
 
 static bool make_sockets(struct making *making, struct error **error) {
     making->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_un address = socket_address(making);
+    struct sockaddr_un address = socket_address(making->directory_fd);
     if (making->listen_fd < 0 ||
         bind(making->listen_fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(making->listen_fd, LISTEN_BACKLOG) != 0) {
@@ -115,11 +120,12 @@ static bool start_process(struct making *making, struct error **error) {
     return true;
 }
 
-/* For a later keeper, should this one die: which ids and which process this sandbox has. */
+/* For a later keeper: which ids and which process this sandbox has, and what its root lies on. It
+ * is there only when the sandbox is complete. */
 static bool write_record(const struct making *making, struct error **error) {
     char text[PATH_SIZE];
-    int length = snprintf(text, sizeof(text), "ids %u\nhand %d\n", making->sandbox->ids_base,
-                          (int)making->sandbox->hand_pid);
+    int length = snprintf(text, sizeof(text), RECORD_FORMAT, making->sandbox->ids_base,
+                          (int)making->sandbox->hand_pid, making->sandbox->skeleton);
     CLEANUP_CLOSE int fd = openat(making->directory_fd, "record",
                                   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
@@ -213,9 +219,9 @@ static bool wait_until_executed(const struct making *making, struct error **erro
     return true;
 }
 
-static int connect_hand(const struct making *making, struct error **error) {
+static int connect_hand(int directory_fd, struct error **error) {
     CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_un address = socket_address(making);
+    struct sockaddr_un address = socket_address(directory_fd);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
         (void)error_set_errno(error, errno, "cannot connect to the sandbox's hand");
         return -1;
@@ -233,11 +239,11 @@ static bool make(struct making *making, int *connection, struct error **error) {
         !cgroups_create(&host->cgroups, sandbox->id, &making->groups, error) ||
         !make_sockets(making, error) || !start_process(making, error) ||
         !write_map(making, "uid_map", error) || !write_map(making, "gid_map", error) ||
-        !send_mounts(making, error) || !write_record(making, error) ||
-        !wait_until_executed(making, error)) {
+        !send_mounts(making, error) || !wait_until_executed(making, error) ||
+        !write_record(making, error)) {
         return false;
     }
-    *connection = connect_hand(making, error);
+    *connection = connect_hand(making->directory_fd, error);
     return *connection >= 0;
 }
 
@@ -261,6 +267,7 @@ struct local_sandbox *local_create(struct local_host *host, const char *id, int 
     }
     struct local_sandbox *sandbox = memory_new(struct local_sandbox);
     (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", id);
+    (void)snprintf(sandbox->skeleton, sizeof(sandbox->skeleton), "%s", host->skeleton);
     sandbox->pidfd = -1;
     LIST_INSERT_HEAD(&host->sandboxes, sandbox, link);
     CLEANUP(cleanup_making)
@@ -291,4 +298,59 @@ struct local_sandbox *local_find(const struct local_host *host, const char *id) 
         }
     }
     return NULL;
+}
+
+struct local_sandbox *local_next(const struct local_host *host, const char *after) {
+    struct local_sandbox *next = NULL;
+    struct local_sandbox *sandbox = NULL;
+    LIST_FOREACH(sandbox, &host->sandboxes, link) {
+        if (strcmp(sandbox->id, after) > 0 && (next == NULL || strcmp(sandbox->id, next->id) < 0)) {
+            next = sandbox;
+        }
+    }
+    return next;
+}
+
+static bool has_ended(int pidfd) {
+    struct pollfd end = {.fd = pidfd, .events = POLLIN};
+    return poll(&end, 1, 0) != 0;
+}
+
+int local_connect(const struct local_host *host, const struct local_sandbox *sandbox,
+                  struct error **error) {
+    CLEANUP_CLOSE int directory_fd =
+        openat(host->sandboxes_fd, sandbox->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory_fd < 0 || has_ended(sandbox->pidfd)) {
+        (void)error_set(error, ERROR_NOT_FOUND, "the processes of the sandbox %s have ended",
+                        sandbox->id);
+        return -1;
+    }
+    return connect_hand(directory_fd, error);
+}
+
+/*
+ * The recorded number may be another process by now. It is hand if it is in the sandbox's group:
+ * what is there either is hand or descends from it, and does not outlive it.
+ */
+struct local_sandbox *local_adopt(struct local_host *host, const char *id) {
+    CLEANUP_FREE char *path = memory_format("%s/record", id);
+    CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
+    struct local_sandbox found = {.pidfd = -1};
+    int pid = 0;
+    if (!io_read_file(host->sandboxes_fd, path, &text, PATH_SIZE, NULL) ||
+        sscanf(buffer_string(&text), RECORD_SCAN, &found.ids_base, &pid, found.skeleton) != 3 ||
+        pid <= 1) {
+        return NULL;
+    }
+    CLEANUP_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0 || !cgroups_contain(&host->cgroups, id, pid) || has_ended(pidfd)) {
+        return NULL;
+    }
+    struct local_sandbox *sandbox = memory_new(struct local_sandbox);
+    *sandbox = found;
+    (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", id);
+    sandbox->pidfd = STEAL_FD(pidfd);
+    sandbox->hand_pid = pid;
+    LIST_INSERT_HEAD(&host->sandboxes, sandbox, link);
+    return sandbox;
 }

@@ -20,6 +20,7 @@
 
 #include "base/io.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "sandbox/mounts.h"
 #include "sandbox/privileges.h"
 #include "sandbox/remove_tree.h"
@@ -264,7 +265,8 @@ static bool fill_keeper_root(const struct local_host *host, const char *root,
         }
     }
     const char *image = host->options.root_directory;
-    CLEANUP_FREE char *skeleton = memory_format("%s/skeleton", host->options.state_directory);
+    CLEANUP_FREE char *skeleton =
+        memory_format("%s/%s", host->options.state_directory, host->skeleton);
     CLEANUP_FREE char *device_directory = memory_format("%s%s", root, LOCAL_DEVICES);
     const struct mount_option device_options[] = {{"mode", "0755"}, {"size", "64k"}, {NULL, NULL}};
     return bind_source(root, "/proc", "/proc", error) &&
@@ -306,7 +308,7 @@ static bool drop_privileges(struct error **error) {
 /* Makes and destroys one sandbox, so that what this host cannot do is said at start. */
 static bool try_out(struct local_host *host, struct error **error) {
     int connection = -1;
-    struct local_sandbox *sandbox = local_create(host, "keeper-probe", &connection, error);
+    struct local_sandbox *sandbox = local_create(host, LOCAL_PROBE_ID, &connection, error);
     if (connection >= 0) {
         (void)close(connection);
     }
@@ -334,8 +336,10 @@ bool local_host_open(struct local_host *out, const struct keeper_options *option
     }
     (void)close(out->sandboxes_fd);
     out->filter = seccomp_filter_new(error);
+    CLEANUP_FREE char *skeleton = random_id("skeleton-");
+    (void)snprintf(out->skeleton, sizeof(out->skeleton), "%s", skeleton);
     return out->filter != NULL && copy_hand(out, error) &&
-           local_root_build(out->state_fd, out->has_own_usr, error) &&
+           local_root_build(out->state_fd, out->skeleton, out->has_own_usr, error) &&
            enter_keeper_root(out, error) && drop_privileges(error) && try_out(out, error);
 }
 
@@ -346,8 +350,25 @@ void local_host_close(struct local_host *host) {
         sandbox = LIST_FIRST(&host->sandboxes);
     }
     bool is_complete = false;
-    if (host->state_fd >= 0 && host->sandboxes_fd >= 0) {
-        (void)remove_tree(host->state_fd, "skeleton", -1, &is_complete, NULL);
+    if (host->state_fd >= 0 && host->skeleton[0] != '\0') {
+        (void)remove_tree(host->state_fd, host->skeleton, -1, &is_complete, NULL);
+    }
+    cgroups_close(&host->cgroups);
+    ids_close(&host->ids);
+    seccomp_filter_free(host->filter);
+}
+
+void local_host_leave(struct local_host *host) {
+    bool is_empty = LIST_EMPTY(&host->sandboxes);
+    while (!LIST_EMPTY(&host->sandboxes)) {
+        struct local_sandbox *sandbox = LIST_FIRST(&host->sandboxes);
+        LIST_REMOVE(sandbox, link);
+        (void)close(sandbox->pidfd);
+        free(sandbox);
+    }
+    bool is_complete = false;
+    if (is_empty) {
+        (void)remove_tree(host->state_fd, host->skeleton, -1, &is_complete, NULL);
     }
     cgroups_close(&host->cgroups);
     ids_close(&host->ids);

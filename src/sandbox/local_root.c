@@ -208,13 +208,11 @@ static bool fill_own_root(int root_fd, struct error **error) {
     return true;
 }
 
-bool local_root_build(int state_fd, bool has_own_usr, struct error **error) {
-    bool is_complete = false;
-    if (!remove_tree(state_fd, "skeleton", -1, &is_complete, error) ||
-        !make_directory(state_fd, "skeleton", 0755, 0, error)) {
+bool local_root_build(int state_fd, const char *name, bool has_own_usr, struct error **error) {
+    if (!make_directory(state_fd, name, 0755, 0, error)) {
         return false;
     }
-    CLEANUP_CLOSE int root_fd = openat(state_fd, "skeleton", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP_CLOSE int root_fd = openat(state_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root_fd < 0) {
         return error_set_errno(error, errno, "cannot open the skeleton");
     }

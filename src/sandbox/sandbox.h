@@ -4,7 +4,7 @@
  * `keeper` is that process: forked at start, it keeps the privileges that `front` gives up, and
  * accepts only the requests of keeper_protocol.h from it. `front` uses the functions below, which
  * never block: an answer comes as a callback in the loop. A sandbox is known by an id of
- * [0-9a-z-]{1,48}; keeper maps ids to paths itself and takes no path from front.
+ * [0-9a-z][0-9a-z-]{0,47}; keeper maps ids to paths itself and takes no path from front.
  */
 #ifndef HOLT_SANDBOX_SANDBOX_H
 #define HOLT_SANDBOX_SANDBOX_H
@@ -26,21 +26,23 @@ struct keeper_options {
     int64_t memory_limit_bytes;  /* 0: none */
     int64_t pids_limit;          /* 0: none */
     int64_t cpu_limit_percent;   /* of one CPU; 0: none */
+    bool keeps_sandboxes;        /* they outlive keeper, and the next one of this state directory
+                                  * adopts them; else they end with it */
 };
 
 struct keeper;
 
 /*
- * Checks that this host can make sandboxes, sweeps what an earlier keeper left behind, and forks
- * the keeper process. Call it before the loop runs and before privileges are dropped. Errors say
- * what is missing and how to mend it.
+ * Checks that this host can make sandboxes, adopts or sweeps what an earlier keeper left behind,
+ * and forks the keeper process. Call it before the loop runs and before privileges are dropped.
+ * Errors say what is missing and how to mend it.
  */
 struct keeper *keeper_start(struct loop *loop, const struct keeper_options *options,
                             struct error **error);
 /* Called when keeper dies unexpectedly. */
 void keeper_on_exit(struct keeper *keeper, void (*exited)(void *context, const struct error *error),
                     void *context);
-/* Destroys every sandbox, ends the process and waits for it. NULL is fine. */
+/* Ends the process and waits for it; sandboxes end unless they are kept. NULL is fine. */
 void keeper_stop(struct keeper *take_keeper);
 /* Process id of keeper, for status lines and tests. */
 int keeper_pid(const struct keeper *keeper);
@@ -59,6 +61,16 @@ void sandbox_create(struct keeper *keeper, const char *id,
                     void (*created)(void *context, const struct sandbox_info *info, int take_fd,
                                     const struct error *error),
                     void *context);
+/* A new connection to the hand of a sandbox that exists; hand lets go of an older one.
+ * ERROR_NOT_FOUND: there is none, or its processes have ended. */
+void sandbox_attach(struct keeper *keeper, const char *id,
+                    void (*attached)(void *context, const struct sandbox_info *info, int take_fd,
+                                     const struct error *error),
+                    void *context);
+/* The sandbox that follows `after` in the order of ids (NULL: the first); NULL after the last. */
+void sandbox_next(struct keeper *keeper, const char *after,
+                  void (*found)(void *context, const char *id, const struct error *error),
+                  void *context);
 /* Kills everything in it and removes every trace of it. Destroying an unknown id succeeds. */
 void sandbox_destroy(struct keeper *keeper, const char *id,
                      void (*destroyed)(void *context, const struct error *error), void *context);

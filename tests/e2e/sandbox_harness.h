@@ -35,6 +35,8 @@ struct keeper *harness_try_start(struct harness *harness, const struct keeper_op
 
 void box_begin(struct harness *harness, struct box *box, const char *id);
 void box_wait(struct harness *harness, struct box *box);
+/* Connects to the hand of a sandbox that exists; fails the test when it cannot. */
+void box_attach(struct harness *harness, struct box *box, const char *id);
 /* Both, and fails the test when the sandbox cannot be made. */
 void box_create(struct harness *harness, struct box *box, const char *id);
 void box_destroy(struct harness *harness, struct box *box);

@@ -407,6 +407,78 @@ static void test_a_dead_keepers_sandboxes_are_swept(void **state) {
     harness_close(&harness);
 }
 
+static void note_id(void *context, const char *id, const struct error *error) {
+    assert_null(error);
+    char **found = context;
+    free(*found);
+    *found = memory_string(id == NULL ? "(none)" : id);
+}
+
+static void expect_next(struct harness *harness, const char *after, const char *expected) {
+    CLEANUP_FREE char *found = NULL;
+    sandbox_next(harness->keeper, after, note_id, &found);
+    while (found == NULL) {
+        loop_run_once(harness->loop, true);
+    }
+    assert_string_equal(found, expected);
+}
+
+/* Ends keeper gently or not; what runs in the boxes must not notice. */
+static void expect_adoption(bool is_killed) {
+    const struct keeper_options options = {.keeps_sandboxes = true};
+    struct harness harness;
+    struct box boxes[2];
+    harness_open(&harness);
+    harness_start(&harness, &options);
+    box_create(&harness, &boxes[0], "kept-a");
+    box_create(&harness, &boxes[1], "kept-b");
+    box_expect(&boxes[0],
+               "(while :; do date +%N > /workspace/tick; sleep 0.01; done) >/dev/null 2>&1 & "
+               "echo $! > /workspace/pid",
+               "");
+    int killed_hand = boxes[1].hand_pid;
+    bool has_exited = false;
+    keeper_on_exit(harness.keeper, note_exit, &has_exited);
+    if (is_killed) {
+        assert_int_equal(kill(keeper_pid(harness.keeper), SIGKILL), 0);
+        while (!has_exited) {
+            loop_run_once(harness.loop, true);
+        }
+    }
+    keeper_stop(STEAL_PTR(harness.keeper));
+    (void)close(boxes[0].fd);
+    (void)close(boxes[1].fd);
+    /* One whose processes have ended meanwhile is not adopted but removed. */
+    assert_int_equal(kill(killed_hand, SIGKILL), 0);
+    while (kill(killed_hand, 0) == 0 && waitpid(killed_hand, NULL, WNOHANG) <= 0) {
+        (void)usleep(1000);
+    }
+    harness_start(&harness, &options);
+    expect_next(&harness, NULL, "kept-a");
+    expect_next(&harness, "kept-a", "(none)");
+    box_attach(&harness, &boxes[0], "kept-a");
+    box_expect(&boxes[0],
+               "kill -0 $(cat /workspace/pid) && a=$(cat /workspace/tick); "
+               "until test \"$(cat /workspace/tick)\" != \"$a\"; do sleep 0.01; done; echo alive",
+               "alive");
+    box_expect(&boxes[0], "ls /usr/bin/env; cat /etc/hostname >/dev/null && echo whole",
+               "/usr/bin/env\nwhole");
+    struct box fresh;
+    box_create(&harness, &fresh, "fresh");
+    box_expect(&fresh, "ls /workspace; id -u", "0");
+    box_destroy(&harness, &fresh);
+    box_destroy(&harness, &boxes[0]);
+    CLEANUP_FREE char *after = traces(&harness);
+    assert_string_equal(after, "");
+    harness_close(&harness);
+}
+
+static void test_kept_sandboxes_are_adopted_by_the_next_keeper(void **state) {
+    (void)state;
+    expect_adoption(false);
+    expect_adoption(true);
+}
+
 /* Refusals at start. */
 
 static void test_refusals_at_start_are_clear(void **state) {
@@ -525,6 +597,7 @@ int main(void) {
         cmocka_unit_test(test_root_can_be_a_directory),
         cmocka_unit_test(test_destroying_leaves_nothing),
         cmocka_unit_test(test_a_dead_keepers_sandboxes_are_swept),
+        cmocka_unit_test(test_kept_sandboxes_are_adopted_by_the_next_keeper),
         cmocka_unit_test(test_refusals_at_start_are_clear),
         cmocka_unit_test(test_hosts_that_cannot_are_told_why),
         cmocka_unit_test(test_a_bad_frame_ends_keeper_in_order),
