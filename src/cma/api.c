@@ -36,6 +36,7 @@ struct api_call {
     size_t body_length;
     int retries_left;
     int tries;
+    bool is_repeat;
     int64_t timeout_ms;
     size_t response_limit;
     struct http_request *request;
@@ -142,6 +143,10 @@ static enum error_code code_of_status(long status) {
 }
 
 bool api_is_retryable(const struct http_response *response) {
+    /* A connection that broke in the middle of an answer has a status all the same. */
+    if (response->error != NULL) {
+        return response->error->code != ERROR_INPUT && response->error->code != ERROR_LIMIT;
+    }
     const char *advice = http_response_header(response, "x-should-retry");
     if (advice != NULL && strcasecmp(advice, "true") == 0) {
         return true;
@@ -149,12 +154,8 @@ bool api_is_retryable(const struct http_response *response) {
     if (advice != NULL && strcasecmp(advice, "false") == 0) {
         return false;
     }
-    if (response->status == 0) {
-        return response->error == NULL ||
-               (response->error->code != ERROR_INPUT && response->error->code != ERROR_LIMIT);
-    }
-    return response->status == 408 || response->status == 409 || response->status == 429 ||
-           response->status >= 500;
+    return response->status == 0 || response->status == 408 || response->status == 409 ||
+           response->status == 429 || response->status >= 500;
 }
 
 void api_set_error(struct error **error, const struct http_response *response, const char *what) {
@@ -226,31 +227,39 @@ static void call_finish(struct api_call *call, const struct api_answer *answer) 
 
 static void call_try(struct api_call *call);
 
+/* Whether a try that failed this way may have been carried out all the same. */
+static bool is_uncertain(const struct http_response *response) {
+    return response->error != NULL || response->status < 400 || response->status >= 500;
+}
+
 static void on_response(void *context, const struct http_response *response) {
     struct api_call *call = context;
     call->request = NULL;
-    bool is_good = response->error == NULL && response->status >= 200 && response->status < 300;
-    bool is_retryable = !is_good && api_is_retryable(response);
-    if (is_retryable && call->retries_left > 0) {
-        call->retries_left--;
-        loop_timer_arm(call->retry_timer, api_retry_wait_ms(response, call->tries));
-        return;
-    }
     CLEANUP_ERROR struct error *error = NULL;
     CLEANUP_JSON struct json_object *body = NULL;
     CLEANUP_FREE char *what = memory_format("%s %s", call->method, call->url);
+    bool is_good = response->error == NULL && response->status >= 200 && response->status < 300;
+    bool is_retryable = !is_good && api_is_retryable(response);
     if (!is_good) {
         api_set_error(&error, response, what);
         (void)json_parse(response->body, response->body_length, &body, NULL);
     } else if (response->body_length > 0 &&
                !json_parse(response->body, response->body_length, &body, &error)) {
         (void)error_wrap(&error, "%s", what);
-        is_retryable = true;
+        is_retryable = true; /* cut short or mixed up on the way */
+    }
+    if (is_retryable && call->retries_left > 0) {
+        call->retries_left--;
+        call->is_repeat = call->is_repeat || is_uncertain(response);
+        loop_timer_arm(call->retry_timer, api_retry_wait_ms(response, call->tries));
+        return;
     }
     call_finish(call, &(struct api_answer){.status = response->status,
                                            .body = body,
                                            .error = error,
-                                           .is_retryable = is_retryable});
+                                           .is_retryable = is_retryable,
+                                           .retry_after_ms = parse_wait_ms(response),
+                                           .is_repeat = call->is_repeat});
 }
 
 static void call_try(struct api_call *call) {

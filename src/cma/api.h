@@ -34,8 +34,10 @@ struct api_answer {
     long status;              /* 0: no answer came */
     struct json_object *body; /* NULL when there is none or it is null; borrowed */
     const struct error
-        *error;        /* NULL exactly when the status is 2xx and the body is JSON or empty */
-    bool is_retryable; /* the failure may pass: what retries are left to the caller */
+        *error;             /* NULL exactly when the status is 2xx and the body is JSON or empty */
+    bool is_retryable;      /* the failure may pass: what retries are left to the caller */
+    int64_t retry_after_ms; /* the peer asks not to come back before; negative: it does not say */
+    bool is_repeat;         /* an earlier try failed without saying whether it was carried out */
 };
 
 struct api_request {

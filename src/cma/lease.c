@@ -34,6 +34,8 @@ struct lease {
     struct api_call *beat;
     struct loop_timer *timer;
     bool is_held;
+    bool is_disputed;  /* no beat of ours was taken, and the item may be another's */
+    bool is_uncertain; /* a beat may have been taken without our knowing its answer */
 };
 
 static int64_t interval_ms(const struct lease *lease) {
@@ -53,7 +55,40 @@ static void end_with(struct lease *lease, enum lease_end how, const char *messag
     end(lease, how, error);
 }
 
+/*
+ * A beat whose answer was lost may have been taken: then the next one, which still expects the beat
+ * before it, is refused although the lease is ours. While it cannot have lapsed nobody else can
+ * hold it, so what the refusal says is the state that our own beat left.
+ */
+static bool adopt_own_beat(struct lease *lease, const struct api_answer *answer) {
+    struct json_object *error = json_get_object(answer->body, "error");
+    struct json_object *current =
+        json_get_object(json_get_object(error, "details"), "current_state");
+    const char *state = json_get_string(current, "state");
+    const char *last = json_get_string(current, "last_heartbeat");
+    if (!lease->is_uncertain || lease->is_disputed || state == NULL || last == NULL ||
+        strcmp(state, "active") != 0 ||
+        clock_monotonic_ms() - lease->last_success_ms >= lease->ttl_ms) {
+        return false;
+    }
+    lease->is_uncertain = false;
+    free(lease->last_heartbeat);
+    lease->last_heartbeat = memory_string(last);
+    log_info("work %s: a heartbeat was taken although its answer was lost", lease->work_id);
+    loop_timer_arm(lease->timer, 0);
+    return true;
+}
+
+static int64_t wait_ms(const struct lease *lease, const struct api_answer *answer) {
+    int64_t left_ms = lease->last_success_ms + lease->ttl_ms - clock_monotonic_ms();
+    bool can_wait = answer->retry_after_ms > RETRY_MS && answer->retry_after_ms < left_ms;
+    return can_wait ? answer->retry_after_ms : (int64_t)RETRY_MS;
+}
+
 static void on_failed_beat(struct lease *lease, const struct api_answer *answer) {
+    if (answer->status == 412 && adopt_own_beat(lease, answer)) {
+        return;
+    }
     if (answer->status == 412) {
         end(lease, LEASE_LOST, answer->error);
         return;
@@ -68,7 +103,8 @@ static void on_failed_beat(struct lease *lease, const struct api_answer *answer)
         return;
     }
     log_debug("work %s: a heartbeat failed: %s", lease->work_id, answer->error->message);
-    loop_timer_arm(lease->timer, RETRY_MS);
+    lease->is_uncertain = true;
+    loop_timer_arm(lease->timer, wait_ms(lease, answer));
 }
 
 static void on_good_beat(struct lease *lease, struct json_object *body) {
@@ -94,6 +130,8 @@ static void on_good_beat(struct lease *lease, struct json_object *body) {
         lease->ttl_ms = ttl_s * 1000;
     }
     lease->last_success_ms = lease->sent_ms;
+    lease->is_uncertain = false;
+    lease->is_disputed = false;
     loop_timer_arm(lease->timer, interval_ms(lease));
     if (!lease->is_held) {
         lease->is_held = true;
@@ -120,11 +158,13 @@ static void send_beat(void *context) {
                                                                        : lease->last_heartbeat);
     lease->sent_ms = clock_monotonic_ms();
     int64_t timeout_ms = interval_ms(lease);
+    int64_t patience_ms = api_timeout_ms(lease->api);
+    patience_ms = patience_ms > BEAT_TIMEOUT_MS ? (int64_t)BEAT_TIMEOUT_MS : patience_ms;
     lease->beat = api_call_start(
         lease->api, &(struct api_request){
                         .method = "POST",
                         .path = buffer_string(&path),
-                        .timeout_ms = timeout_ms > BEAT_TIMEOUT_MS ? BEAT_TIMEOUT_MS : timeout_ms,
+                        .timeout_ms = timeout_ms > patience_ms ? patience_ms : timeout_ms,
                         .done = on_beat,
                         .context = lease,
                     });
@@ -139,6 +179,7 @@ struct lease *lease_start(struct api *api, const struct work_item *item,
     lease->work_id = memory_string(item->id);
     lease->path =
         memory_format("/v1/environments/%s/work/%s/heartbeat", item->environment_id, item->id);
+    lease->is_disputed = item->is_disputed;
     lease->ttl_ms = TTL_ASSUMED_MS;
     lease->last_success_ms = clock_monotonic_ms();
     lease->timer = loop_timer_new(api_loop(api), send_beat, lease);

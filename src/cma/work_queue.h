@@ -13,6 +13,7 @@ struct work_item {
     char *session_id;   /* NULL for a health check */
     char *bearer;       /* the sessions token of the item's secret, or NULL; wiped when freed */
     char *api_base_url; /* from the secret, or NULL */
+    bool is_disputed;   /* our acknowledgement may have been taken, or another's was */
 };
 
 void work_item_free(struct work_item *take_item); /* NULL is fine */

@@ -162,7 +162,7 @@ static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
 }
 
 static void on_poll_failed(struct dispatcher *dispatcher, const struct error *error,
-                           bool is_retryable) {
+                           bool is_retryable, int64_t retry_after_ms) {
     if (error->code == ERROR_NOT_FOUND && ++dispatcher->not_found_count < NOT_FOUND_LIMIT) {
         is_retryable = true;
     }
@@ -175,6 +175,7 @@ static void on_poll_failed(struct dispatcher *dispatcher, const struct error *er
     }
     int64_t wait_ms =
         dispatcher->backoff_ms - random_below((uint32_t)(dispatcher->backoff_ms / 4 + 1));
+    wait_ms = wait_ms < retry_after_ms ? retry_after_ms : wait_ms;
     CLEANUP_FREE char *text = error_text(error);
     log_warn("cannot poll for work: %s; trying again in %lld ms", text, (long long)wait_ms);
     dispatcher->backoff_ms = dispatcher->backoff_ms * 2 > BACKOFF_LIMIT_MS
@@ -266,7 +267,7 @@ static void on_polled(void *context, const struct api_answer *answer) {
     CLEANUP_ERROR struct error *error = NULL;
     if (answer->error != NULL) {
         slots_cancel(dispatcher->slot);
-        on_poll_failed(dispatcher, answer->error, answer->is_retryable);
+        on_poll_failed(dispatcher, answer->error, answer->is_retryable, answer->retry_after_ms);
         return;
     }
     struct work_item *item = work_queue_polled(answer, &error);
@@ -274,7 +275,7 @@ static void on_polled(void *context, const struct api_answer *answer) {
         slots_cancel(dispatcher->slot);
     }
     if (error != NULL) {
-        on_poll_failed(dispatcher, error, true);
+        on_poll_failed(dispatcher, error, true, -1);
         return;
     }
     dispatcher->backoff_ms = BACKOFF_FIRST_MS;

@@ -30,6 +30,7 @@ static void on_answer(void *context, const struct api_answer *answer) {
     struct result_post *post = context;
     post->call = NULL;
     int64_t wait_ms = post->wait_ms - random_below((uint32_t)(post->wait_ms / 4 + 1));
+    wait_ms = wait_ms < answer->retry_after_ms ? answer->retry_after_ms : wait_ms;
     bool is_pointless = answer->error == NULL || !answer->is_retryable ||
                         clock_monotonic_ms() + wait_ms > post->deadline_ms;
     if (is_pointless) {

@@ -169,7 +169,10 @@ static void runner_free(struct session_runner *runner) {
 static void on_acknowledged(void *context, const struct api_answer *answer) {
     struct session_runner *runner = context;
     runner->request = NULL;
-    if (answer->error != NULL) {
+    /* After a try whose fate is unknown the 409 may be due to our own: the first beat, which is a
+     * compare-and-set, decides whose item it is. */
+    runner->item->is_disputed = answer->status == 409 && answer->is_repeat;
+    if (answer->error != NULL && !runner->item->is_disputed) {
         bool is_anothers = answer->status == 409 || answer->status == 404;
         runner_end(runner, is_anothers ? "another worker has it" : "not acknowledged",
                    is_anothers ? NULL : answer->error, false);
