@@ -434,6 +434,13 @@ size_t http_exchange_header_count(const struct http_exchange *exchange, const ch
     return count;
 }
 
+const char *http_exchange_peer(const struct http_exchange *exchange) {
+    char *address = NULL;
+    uint16_t port = 0;
+    evhttp_connection_get_peer(exchange->connection, &address, &port);
+    return address == NULL ? "?" : address;
+}
+
 const char *http_exchange_body(const struct http_exchange *exchange, size_t *length) {
     struct evbuffer *input = evhttp_request_get_input_buffer(exchange->request);
     *length = evbuffer_get_length(input);

@@ -61,6 +61,8 @@ const char *http_exchange_query_nth(const struct http_exchange *exchange, const 
 const char *http_exchange_header(const struct http_exchange *exchange, const char *name);
 /* How many headers have this name: more than one of a header that decides is an attack. */
 size_t http_exchange_header_count(const struct http_exchange *exchange, const char *name);
+/* The address of the client, "192.0.2.1". */
+const char *http_exchange_peer(const struct http_exchange *exchange);
 const char *http_exchange_body(const struct http_exchange *exchange, size_t *length);
 /* Called if the client goes away before the reply or stream is complete; set at most once. */
 void http_exchange_on_close(struct http_exchange *exchange, void (*closed)(void *context),
