@@ -9,19 +9,39 @@
 #include "base/memory.h"
 #include "hand/job.h"
 #include "tools/bash.h"
+#include "tools/operations.h"
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_FINISHED };
+
+/* When a call may start. */
+enum turn {
+    TURN_ALONE,    /* after all before it, before all after it */
+    TURN_TOGETHER, /* as TURN_ALONE, but beside others of this kind */
+    TURN_AT_ONCE,  /* it waits for nobody and nobody for it */
+};
 
 /* A tool; a NULL function is bash. */
 struct tool {
     const char *name;
     tool_function function;
-    bool is_reader;
+    enum turn turn;
 };
 
 static const struct tool tools[] = {
-    {"bash", NULL, false},      {"read", tool_read, true}, {"write", tool_write, false},
-    {"edit", tool_edit, false}, {"glob", tool_glob, true}, {"grep", tool_grep, true},
+    {"bash", NULL, TURN_ALONE},
+    {"read", tool_read, TURN_TOGETHER},
+    {"write", tool_write, TURN_ALONE},
+    {"edit", tool_edit, TURN_ALONE},
+    {"glob", tool_glob, TURN_TOGETHER},
+    {"grep", tool_grep, TURN_TOGETHER},
+    /* The daemon's own, which no call of the agent can name. */
+    {OPERATION_PREFIX "put", operation_put, TURN_AT_ONCE},
+    {OPERATION_PREFIX "get", operation_get, TURN_AT_ONCE},
+    {OPERATION_PREFIX "list", operation_list, TURN_AT_ONCE},
+    {OPERATION_PREFIX "remove", operation_remove, TURN_AT_ONCE},
+    {OPERATION_PREFIX "make", operation_make, TURN_AT_ONCE},
+    {OPERATION_PREFIX "exec", operation_exec, TURN_AT_ONCE},
+    {OPERATION_PREFIX "run", operation_exec, TURN_ALONE},
 };
 
 struct call {
@@ -130,6 +150,7 @@ bool calls_configure(struct calls *calls, struct json_object *frame, struct erro
                                        json_object_object_get_ex(frame, "max_file_bytes", NULL)
                                            ? -1
                                            : TOOLS_DEFAULT_MAX_FILE_BYTES),
+        .environment = json_get_object(frame, "env"),
         .read_media = json_get_bool(frame, "read_media", false),
     };
     bash_configure(calls->bash, workdir, json_get_object(frame, "env"));
@@ -299,25 +320,31 @@ static void start(struct calls *calls, struct call *call) {
     }
 }
 
-static bool is_reader(const struct call *call) {
-    return call->tool != NULL && call->tool->is_reader;
+static enum turn turn_of(const struct call *call) {
+    return call->tool == NULL ? TURN_ALONE : call->tool->turn;
 }
 
-/* Starts what may start: a reader when no writer is before it, a writer when nothing is. */
+/*
+ * Starts what may start: a reader when no writer is before it, a writer when nothing is, the
+ * daemon's operations in any case.
+ */
 static void start_calls(struct calls *calls) {
     size_t before = 0;
+    size_t operations = 0;
+    bool is_held_up = false;
     for (struct call *call = calls->first; call != NULL; call = call->next) {
+        enum turn turn = turn_of(call);
+        size_t *busy = turn == TURN_AT_ONCE ? &operations : &before;
+        bool is_next =
+            turn == TURN_AT_ONCE || (!is_held_up && (turn == TURN_TOGETHER || before == 0));
         if (call->state == CALL_QUEUED && calls->kept_bytes < CALLS_KEPT_BYTES_LIMIT &&
-            before < CALLS_PARALLEL_LIMIT && (is_reader(call) || before == 0)) {
+            *busy < CALLS_PARALLEL_LIMIT && is_next) {
             start(calls, call);
         }
-        if (call->state == CALL_FINISHED) {
-            continue;
+        if (call->state != CALL_FINISHED) {
+            (*busy)++;
+            is_held_up = is_held_up || turn == TURN_ALONE;
         }
-        if (!is_reader(call)) {
-            return;
-        }
-        before++;
     }
 }
 

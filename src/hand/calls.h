@@ -2,7 +2,8 @@
  * The calls hand knows: queued, running, or finished and not yet acknowledged.
  *
  * Private to hand. Calls start in order of arrival; read, glob and grep run side by side, while
- * bash, write and edit wait for all before them and hold up all after them. Bounds: CALLS_LIMIT
+ * bash, write and edit wait for all before them and hold up all after them. The daemon's operations
+ * (tools/operations.h) wait for none of these. Bounds: CALLS_LIMIT
  * calls; when the kept results reach CALLS_KEPT_BYTES_LIMIT nothing new starts until some are
  * acknowledged. Nothing that ran is ever dropped unacknowledged.
  */
@@ -19,7 +20,8 @@ enum {
     CALLS_INPUT_BYTES_LIMIT = 96 * 1024 * 1024,
     CALLS_KEPT_BYTES_LIMIT = 64 * 1024 * 1024,
     CALLS_PARALLEL_LIMIT = 8,
-    CALLS_POLL_LIMIT = CALLS_PARALLEL_LIMIT + 4,
+    /* As many of the agent's, as many of the daemon's, and what bash has. */
+    CALLS_POLL_LIMIT = 2 * CALLS_PARALLEL_LIMIT + 4,
     CALLS_ID_LIMIT = 256,
 };
 

@@ -4,23 +4,47 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/io.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "hand/frames.h"
+#include "tools/operations.h"
 
 enum {
     READ_CHUNK = 65536,
     OUTPUT_LIMIT = 64 * 1024 * 1024, /* unread by hand: it is stuck or hostile */
     BLOCKS_LIMIT = 64,
     INCARNATION_LIMIT = 64,
+    /* What of our own operations is with hand at a time, so that hand never refuses one. */
+    REQUESTS_LIMIT = 8,
+    REQUEST_BYTES_LIMIT = 44 * 1024 * 1024,
+    /* Beyond its deadline: hand has to write the answer, and we to read it. */
+    REQUEST_GRACE_MS = 60000,
 };
+
+/* No call of the control plane has such an id: its ids are its own, and these random. */
+#define REQUEST_ID_PREFIX "holt-operation-"
+
+struct hand_request {
+    struct hand_client *client;
+    struct hand_request_options options; /* `name` and `input` are not used any more */
+    char *id;
+    struct json_object *message; /* the call frame until it is sent */
+    size_t bytes;                /* of the message, about */
+    struct loop_timer *timer;    /* armed when it is sent */
+    bool is_sent;
+    TAILQ_ENTRY(hand_request) link;
+};
+TAILQ_HEAD(request_list, hand_request);
 
 struct hand_client {
     int fd;
+    struct loop *loop;
     struct loop_watch *watch;
     struct loop_timer *fail_timer; /* reports a failure from the loop, never from inside a call */
     struct hand_events events;
@@ -28,10 +52,35 @@ struct hand_client {
     struct buffer in;
     struct buffer out;
     struct json_object *in_flight; /* object: id -> true */
+    struct request_list requests;  /* in order of their start */
+    size_t sent_requests, sent_bytes;
     struct error *failure;
+    bool is_closed_told;
     bool is_freed; /* by a callback of ours, which is still on the stack */
     unsigned depth;
 };
+
+static void free_request(struct hand_request *request) {
+    struct hand_client *client = request->client;
+    TAILQ_REMOVE(&client->requests, request, link);
+    if (request->is_sent) {
+        client->sent_requests--;
+        client->sent_bytes -= request->bytes;
+    }
+    if (request->options.release != NULL) {
+        request->options.release(request->options.context);
+    }
+    loop_timer_free(request->timer);
+    json_object_put(request->message);
+    free(request->id);
+    free(request);
+}
+
+static void free_requests(struct hand_client *client) {
+    while (!TAILQ_EMPTY(&client->requests)) {
+        free_request(TAILQ_FIRST(&client->requests));
+    }
+}
 
 static void release(struct hand_client *client) {
     loop_watch_free(client->watch);
@@ -42,6 +91,14 @@ static void release(struct hand_client *client) {
     json_object_put(client->in_flight);
     error_free(client->failure);
     free(client);
+}
+
+/* The end of a callback that may have freed the client. */
+static void leave(struct hand_client *client) {
+    client->depth--;
+    if (client->is_freed && client->depth == 0) {
+        release(client);
+    }
 }
 
 /* Stops the traffic and lets the loop report why; `error` is taken. */
@@ -55,9 +112,35 @@ static void fail(struct hand_client *client, struct error *take_error) {
     loop_timer_arm(client->fail_timer, 0);
 }
 
+/* Tells the owner of a request how it ended. The client may be freed by it. */
+static void conclude(struct hand_request *request, bool is_error, struct json_object *content,
+                     const struct error *error) {
+    struct hand_request_options options = request->options;
+    request->options.release = NULL; /* not before `done` */
+    free_request(request);
+    options.done(options.context, is_error, content, error);
+    if (options.release != NULL) {
+        options.release(options.context);
+    }
+}
+
+/* Requests first: whoever frees the client on `closed` has heard of all of them. */
 static void on_fail_timer(void *context) {
     struct hand_client *client = context;
-    client->events.closed(client->context, client->failure);
+    struct hand_request *request = NULL;
+    size_t count = 0;
+    TAILQ_FOREACH(request, &client->requests, link) {
+        count++; /* one that is started by a callback waits for the next turn */
+    }
+    client->depth++;
+    for (; count > 0 && !client->is_freed && !TAILQ_EMPTY(&client->requests); count--) {
+        conclude(TAILQ_FIRST(&client->requests), true, NULL, client->failure);
+    }
+    if (!client->is_freed && !client->is_closed_told) {
+        client->is_closed_told = true;
+        client->events.closed(client->context, client->failure);
+    }
+    leave(client);
 }
 
 static void flush(struct hand_client *client) {
@@ -106,6 +189,25 @@ static struct json_object *new_message(const char *type) {
     return message;
 }
 
+/* Sends what fits: hand has few of ours at a time, and never too many bytes. */
+static void send_requests(struct hand_client *client) {
+    struct hand_request *request = NULL;
+    TAILQ_FOREACH(request, &client->requests, link) {
+        if (client->failure != NULL || client->sent_requests >= REQUESTS_LIMIT ||
+            (client->sent_requests > 0 &&
+             client->sent_bytes + request->bytes > REQUEST_BYTES_LIMIT)) {
+            return;
+        }
+        if (!request->is_sent) {
+            request->is_sent = true;
+            client->sent_requests++;
+            client->sent_bytes += request->bytes;
+            loop_timer_arm(request->timer, request->options.deadline_ms + REQUEST_GRACE_MS);
+            send_message(client, STEAL_PTR(request->message));
+        }
+    }
+}
+
 static void send_with_id(struct hand_client *client, const char *type, const char *id) {
     struct json_object *message = new_message(type);
     json_set_string(message, "id", id);
@@ -134,6 +236,22 @@ static bool is_content(struct json_object *content) {
     return true;
 }
 
+static bool is_operation_id(const char *id) {
+    return strncmp(id, REQUEST_ID_PREFIX, sizeof(REQUEST_ID_PREFIX) - 1) == 0;
+}
+
+/* Operations of a client before this one: nobody waits for them, and nobody is to hear of them. */
+static void drop_operations(struct hand_client *client, struct json_object *ids, const char *type) {
+    for (size_t i = json_object_array_length(ids); i-- > 0;) {
+        struct json_object *id = json_object_array_get_idx(ids, i);
+        if (json_object_is_type(id, json_type_string) &&
+            is_operation_id(json_object_get_string(id))) {
+            send_with_id(client, type, json_object_get_string(id));
+            (void)json_object_array_del_idx(ids, i, 1);
+        }
+    }
+}
+
 static bool on_ready(struct hand_client *client, struct json_object *message) {
     const char *incarnation = json_get_string(message, "incarnation");
     struct json_object *running = json_get_array(message, "running");
@@ -142,8 +260,25 @@ static bool on_ready(struct hand_client *client, struct json_object *message) {
         running == NULL || finished == NULL) {
         return false;
     }
+    drop_operations(client, running, "cancel");
+    drop_operations(client, finished, "ack");
     client->events.ready(client->context, incarnation, running, finished);
     return true;
+}
+
+static void take_operation_result(struct hand_client *client, const char *id, bool is_error,
+                                  struct json_object *content) {
+    send_with_id(client, "ack", id); /* also of one that was cancelled */
+    struct hand_request *request = NULL;
+    TAILQ_FOREACH(request, &client->requests, link) {
+        if (request->is_sent && strcmp(request->id, id) == 0) {
+            conclude(request, is_error, content, NULL);
+            break;
+        }
+    }
+    if (!client->is_freed) {
+        send_requests(client);
+    }
 }
 
 static bool on_result(struct hand_client *client, struct json_object *message) {
@@ -153,6 +288,10 @@ static bool on_result(struct hand_client *client, struct json_object *message) {
     if (id == NULL || !is_content(content) || is_error == NULL ||
         !json_object_is_type(is_error, json_type_boolean)) {
         return false;
+    }
+    if (is_operation_id(id)) {
+        take_operation_result(client, id, json_object_get_boolean(is_error), content);
+        return true;
     }
     if (!json_object_object_get_ex(client->in_flight, id, NULL)) {
         return true; /* not a call of this connection, or answered before: of no interest */
@@ -192,7 +331,6 @@ static void take_message(struct hand_client *client, struct json_object *message
 }
 
 static void take_frames(struct hand_client *client) {
-    client->depth++;
     while (client->failure == NULL && !client->is_freed) {
         CLEANUP_JSON struct json_object *message = NULL;
         CLEANUP_ERROR struct error *error = NULL;
@@ -206,7 +344,6 @@ static void take_frames(struct hand_client *client) {
         }
         take_message(client, message);
     }
-    client->depth--;
 }
 
 static void on_socket(void *context, unsigned events) {
@@ -234,10 +371,9 @@ static void on_socket(void *context, unsigned events) {
     }
     client->in.length += (size_t)got;
     client->in.data[client->in.length] = '\0';
+    client->depth++;
     take_frames(client);
-    if (client->is_freed) {
-        release(client);
-    }
+    leave(client);
 }
 
 static struct json_object *strings(const char *const *texts) {
@@ -255,6 +391,8 @@ struct hand_client *hand_client_new(struct loop *loop, int take_fd,
     client->fd = take_fd;
     client->events = *events;
     client->context = context;
+    client->loop = loop;
+    TAILQ_INIT(&client->requests);
     client->in_flight = json_object_new_object();
     client->fail_timer = loop_timer_new(loop, on_fail_timer, client);
     client->watch = loop_watch_new(loop, take_fd, LOOP_READ, on_socket, client);
@@ -272,15 +410,73 @@ struct hand_client *hand_client_new(struct loop *loop, int take_fd,
     return client;
 }
 
-void hand_client_call(struct hand_client *client, const char *id, const char *name,
-                      struct json_object *input, int64_t deadline_ms) {
+static struct json_object *new_call(const char *id, const char *name, struct json_object *input,
+                                    int64_t deadline_ms) {
     struct json_object *message = new_message("call");
     json_set_string(message, "id", id);
     json_set_string(message, "name", name);
     json_set(message, "input", json_object_get(input));
     json_set_int(message, "deadline_ms", deadline_ms);
+    return message;
+}
+
+void hand_client_call(struct hand_client *client, const char *id, const char *name,
+                      struct json_object *input, int64_t deadline_ms) {
+    /* The operations are ours alone: by this way hand knows no tool of such a name. */
+    bool is_ours = strncmp(name, OPERATION_PREFIX, sizeof(OPERATION_PREFIX) - 1) == 0;
     json_set_bool(client->in_flight, id, true);
-    send_message(client, message);
+    send_message(client, new_call(id, is_ours ? "" : name, input, deadline_ms));
+}
+
+void hand_client_run(struct hand_client *client, const char *id, struct json_object *input,
+                     int64_t deadline_ms) {
+    json_set_bool(client->in_flight, id, true);
+    send_message(client, new_call(id, OPERATION_PREFIX "run", input, deadline_ms));
+}
+
+/* hand owes an answer for longer than it may take. */
+static void on_request_timer(void *context) {
+    struct hand_request *request = context;
+    struct hand_client *client = request->client;
+    CLEANUP_ERROR struct error *error = NULL;
+    (void)error_set(&error, ERROR_TIMEOUT, "hand did not answer in time");
+    client->depth++;
+    send_with_id(client, "cancel", request->id);
+    conclude(request, true, NULL, error);
+    if (!client->is_freed) {
+        send_requests(client);
+    }
+    leave(client);
+}
+
+struct hand_request *hand_client_request(struct hand_client *client,
+                                         const struct hand_request_options *options) {
+    struct hand_request *request = memory_new(struct hand_request);
+    request->client = client;
+    request->options = *options;
+    request->id = random_id(REQUEST_ID_PREFIX);
+    request->message = new_call(request->id, options->name, options->input, options->deadline_ms);
+    (void)json_text(request->message, &request->bytes);
+    request->timer = loop_timer_new(client->loop, on_request_timer, request);
+    TAILQ_INSERT_TAIL(&client->requests, request, link);
+    if (client->failure != NULL) {
+        loop_timer_arm(client->fail_timer, 0);
+    } else {
+        send_requests(client);
+    }
+    return request;
+}
+
+void hand_request_cancel(struct hand_request *take_request) {
+    if (take_request == NULL) {
+        return;
+    }
+    struct hand_client *client = take_request->client;
+    if (take_request->is_sent) {
+        send_with_id(client, "cancel", take_request->id);
+    }
+    free_request(take_request);
+    send_requests(client);
 }
 
 void hand_client_cancel(struct hand_client *client, const char *id) {
@@ -299,6 +495,7 @@ void hand_client_free(struct hand_client *take_client) {
     if (take_client == NULL) {
         return;
     }
+    free_requests(take_client);
     if (take_client->depth > 0) {
         take_client->is_freed = true; /* on_socket releases when it is done with it */
         loop_timer_disarm(take_client->fail_timer);

@@ -13,6 +13,7 @@
  *   {"type":"call","id":"...","name":"bash","input":...,"deadline_ms":120000}
  *       Runs a tool. An id that is running or whose result is still kept is not run again: hand
  *       answers with the kept result, or does nothing until the running one ends.
+ *       Names that begin with "holt." are the daemon's own operations (tools/operations.h).
  *   {"type":"cancel","id":"..."}   The call's processes are killed; its result still comes.
  *   {"type":"ack","id":"..."}      The result was posted: hand forgets it.
  *   {"type":"list"}                Asks for a "state" frame.

@@ -32,7 +32,12 @@ static _Noreturn void run_child(int result_fd, tool_function function,
     json_set(answer, "content", result.content);
     size_t length = 0;
     const char *text = json_text(answer, &length);
-    _exit(io_write_all(RESULT_FD, text, length, NULL) ? EXIT_SUCCESS : EXIT_FAILURE);
+    bool is_told = io_write_all(RESULT_FD, text, length, NULL);
+    /* Whatever the tool has started and left behind ends with it. */
+    if (getpgrp() == getpid()) {
+        (void)kill(0, SIGKILL);
+    }
+    _exit(is_told ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
 bool job_start(struct job *job, tool_function function, const struct tool_context *context,

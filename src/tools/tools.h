@@ -31,7 +31,9 @@ struct tool_context {
     const char *const *allowed_roots; /* NULL-terminated; may be NULL */
     const char *const *read_only_roots;
     int64_t max_file_bytes; /* negative: no limit */
-    bool read_media;        /* images and PDFs as blocks instead of mangled text */
+    /* Of bash, as an object of strings; NULL: that of the process, less ANTHROPIC_*. */
+    struct json_object *environment;
+    bool read_media; /* images and PDFs as blocks instead of mangled text */
 };
 
 /* The answer of a call: what goes into user.tool_result. */
