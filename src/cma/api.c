@@ -106,11 +106,15 @@ char **api_headers_new(const struct api *api, const char *accept, const char *co
     size_t at = 0;
     headers[at++] = memory_string(api->credential_header);
     headers[at++] = memory_string("anthropic-version: 2026-10-21");
+    size_t beta = at;
     headers[at++] = memory_string("anthropic-beta: managed-agents-2026-04-01");
     headers[at++] = memory_format("accept: %s", accept);
     headers[at++] = memory_string("content-type: application/json");
     for (size_t i = 0; i < extra; i++) {
-        headers[at++] = memory_string(more[i]);
+        /* A request's own beta header takes the place of the general one. */
+        size_t place = strncmp(more[i], "anthropic-beta:", 15) == 0 ? beta : at++;
+        free(headers[place]);
+        headers[place] = memory_string(more[i]);
     }
     return headers;
 }
