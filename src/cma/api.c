@@ -178,7 +178,7 @@ void api_set_error(struct error **error, const struct http_response *response, c
                     request_id == NULL ? "" : request_id);
 }
 
-static int64_t parse_wait_ms(const struct http_response *response) {
+int64_t api_retry_after_ms(const struct http_response *response) {
     const char *milliseconds = http_response_header(response, "retry-after-ms");
     const char *seconds = http_response_header(response, "retry-after");
     char *end = NULL;
@@ -200,7 +200,7 @@ static int64_t parse_wait_ms(const struct http_response *response) {
 }
 
 int64_t api_retry_wait_ms(const struct http_response *response, int tries) {
-    int64_t asked_ms = parse_wait_ms(response);
+    int64_t asked_ms = api_retry_after_ms(response);
     if (asked_ms >= 0) {
         return asked_ms;
     }
@@ -262,7 +262,7 @@ static void on_response(void *context, const struct http_response *response) {
                                            .body = body,
                                            .error = error,
                                            .is_retryable = is_retryable,
-                                           .retry_after_ms = parse_wait_ms(response),
+                                           .retry_after_ms = api_retry_after_ms(response),
                                            .is_repeat = call->is_repeat});
 }
 

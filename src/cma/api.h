@@ -75,8 +75,10 @@ struct api_stream_events {
     void (*opened)(void *context);
     /* One event; what is no JSON object is logged and skipped. Borrowed. */
     void (*event)(void *context, struct json_object *event);
-    /* The stream ended; `is_retryable` says whether to attach again. Called exactly once. */
-    void (*ended)(void *context, const struct error *error, bool is_retryable);
+    /* The stream ended; `is_retryable` says whether to attach again, and not before
+     * `retry_after_ms` (negative: no matter). Called exactly once. */
+    void (*ended)(void *context, const struct error *error, bool is_retryable,
+                  int64_t retry_after_ms);
 };
 
 /* Opens GET `path` as a stream of server-sent events; it frees itself after `ended`. */

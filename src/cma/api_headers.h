@@ -12,6 +12,8 @@ char **api_headers_new(const struct api *api, const char *accept, const char *co
 void api_headers_free(char **take_headers);
 /* Whether a failed answer may be different later (protocol.md section 1). */
 bool api_is_retryable(const struct http_response *response);
+/* How long the server asks to wait; negative: it does not, or for longer than we obey. */
+int64_t api_retry_after_ms(const struct http_response *response);
 /* How long to wait before try number `tries` + 1: what the server asks, else doubling with jitter.
  */
 int64_t api_retry_wait_ms(const struct http_response *response, int tries);

@@ -82,7 +82,7 @@ static void on_done(void *context, const struct http_response *response) {
     }
     if (!stream->is_closed) {
         stream->is_busy = true; /* the owner may close us from inside `ended` */
-        stream->events.ended(stream->context, error, is_retryable);
+        stream->events.ended(stream->context, error, is_retryable, api_retry_after_ms(response));
     }
     stream_free(stream);
 }

@@ -80,8 +80,9 @@ static void feed_fail(struct event_feed *feed, const struct error *error) {
 }
 
 /* Waits, then attaches again. */
-static void feed_retry(struct event_feed *feed, const struct error *error) {
+static void feed_retry(struct event_feed *feed, const struct error *error, int64_t least_ms) {
     int64_t wait_ms = feed->backoff_ms - random_below((uint32_t)(feed->backoff_ms / 4 + 1));
+    wait_ms = wait_ms < least_ms ? least_ms : wait_ms;
     CLEANUP_FREE char *text = error_text(error);
     log_info("session %s: %s; attaching again in %lld ms", feed->session_id, text,
              (long long)wait_ms);
@@ -137,9 +138,9 @@ static void on_page(void *context, const struct api_answer *answer) {
         const struct error *cause = answer->error == NULL ? error : answer->error;
         if (cause->code == ERROR_LIMIT && feed->page_size > PAGE_SIZE_SMALL) {
             feed->page_size = PAGE_SIZE_SMALL;
-            feed_retry(feed, cause);
+            feed_retry(feed, cause, answer->retry_after_ms);
         } else if (answer->error == NULL || answer->is_retryable) {
-            feed_retry(feed, cause);
+            feed_retry(feed, cause, answer->retry_after_ms);
         } else {
             feed_fail(feed, cause);
         }
@@ -197,7 +198,7 @@ static void on_event(void *context, struct json_object *event) {
         CLEANUP_ERROR struct error *error = NULL;
         (void)error_set(&error, ERROR_LIMIT, "over %d events while the history was listed",
                         PENDING_LIMIT);
-        feed_retry(feed, error);
+        feed_retry(feed, error, -1);
         return;
     }
     if (feed->state == FEED_LISTING) {
@@ -209,11 +210,12 @@ static void on_event(void *context, struct json_object *event) {
     (void)feed_leave(feed);
 }
 
-static void on_stream_ended(void *context, const struct error *error, bool is_retryable) {
+static void on_stream_ended(void *context, const struct error *error, bool is_retryable,
+                            int64_t retry_after_ms) {
     struct event_feed *feed = context;
     feed->stream = NULL;
     if (is_retryable) {
-        feed_retry(feed, error);
+        feed_retry(feed, error, retry_after_ms);
     } else {
         feed_fail(feed, error);
     }
