@@ -25,25 +25,39 @@ struct header {
 
 STAILQ_HEAD(header_list, header);
 
+/*
+ * One of libcurl's multi handles with its connections. Streams have one of their own: libcurl looks
+ * at every open connection to find one for a request, and keeps none for the next once there are
+ * more than CONNECTIONS_KEPT. A thousand held streams would cost each short call both.
+ */
+struct engine {
+    struct http_client *client;
+    CURLM *multi;
+    struct loop_timer *timer; /* libcurl's one timeout */
+};
+
+enum { ENGINE_CALLS, ENGINE_STREAMS, ENGINE_COUNT };
+
 struct http_client {
     struct loop *loop;
-    CURLM *multi;
-    struct loop_timer *timer;        /* libcurl's one timeout */
+    struct engine engines[ENGINE_COUNT];
     struct loop_timer *start_timer;  /* hands waiting requests to libcurl */
     struct loop_timer *cancel_timer; /* frees what was cancelled from a callback */
     bool is_in_callback;             /* libcurl is calling us: it must not be called back */
     TAILQ_HEAD(, http_request) requests;
+    TAILQ_HEAD(, http_request) waiting; /* those that libcurl does not have yet */
 };
 
 /* A socket that libcurl asked us to watch. */
 struct watched_socket {
-    struct http_client *client;
+    struct engine *engine;
     curl_socket_t fd;
     struct loop_watch *watch;
 };
 
 struct http_request {
     struct http_client *client;
+    struct engine *engine;
     CURL *easy;
     struct curl_slist *header_lines;
     char *request_body;
@@ -54,7 +68,7 @@ struct http_request {
     struct error *error; /* what we found wrong ourselves; goes before libcurl's opinion */
     char curl_message[CURL_ERROR_SIZE];
     bool is_open;      /* on_open was called */
-    bool is_waiting;   /* not yet handed to libcurl */
+    bool is_waiting;   /* not yet handed to libcurl: in the list of these */
     bool is_cancelled; /* freed as soon as libcurl lets go of it */
     int64_t idle_timeout_ms;
     struct loop_timer *idle_timer;
@@ -63,14 +77,23 @@ struct http_request {
     void (*on_done)(void *context, const struct http_response *response);
     void *context;
     TAILQ_ENTRY(http_request) link;
+    TAILQ_ENTRY(http_request) waiting_link;
 };
 
-static void collect_finished(struct http_client *client);
+static void collect_finished(struct engine *engine);
+
+static void stop_waiting(struct http_request *request) {
+    if (request->is_waiting) {
+        request->is_waiting = false;
+        TAILQ_REMOVE(&request->client->waiting, request, waiting_link);
+    }
+}
 
 static void request_free(struct http_request *request) {
+    stop_waiting(request);
     TAILQ_REMOVE(&request->client->requests, request, link);
     if (request->easy != NULL) {
-        (void)curl_multi_remove_handle(request->client->multi, request->easy);
+        (void)curl_multi_remove_handle(request->engine->multi, request->easy);
         curl_easy_cleanup(request->easy);
     }
     for (struct curl_slist *line = request->header_lines; line != NULL; line = line->next) {
@@ -95,17 +118,17 @@ static void request_free(struct http_request *request) {
 
 static void on_socket_ready(void *context, unsigned events) {
     struct watched_socket *watched = context;
-    struct http_client *client = watched->client;
+    struct engine *engine = watched->engine;
     int flags = ((events & LOOP_READ) != 0 ? CURL_CSELECT_IN : 0) |
                 ((events & LOOP_WRITE) != 0 ? CURL_CSELECT_OUT : 0);
     int running = 0;
-    (void)curl_multi_socket_action(client->multi, watched->fd, flags, &running);
-    collect_finished(client);
+    (void)curl_multi_socket_action(engine->multi, watched->fd, flags, &running);
+    collect_finished(engine);
 }
 
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *assigned) {
     (void)easy;
-    struct http_client *client = context;
+    struct engine *engine = context;
     struct watched_socket *watched = assigned;
     if (what == CURL_POLL_REMOVE) {
         if (watched != NULL) {
@@ -121,29 +144,29 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *context,
         return 0;
     }
     watched = memory_new(struct watched_socket);
-    watched->client = client;
+    watched->engine = engine;
     watched->fd = fd;
-    watched->watch = loop_watch_new(client->loop, fd, events, on_socket_ready, watched);
-    (void)curl_multi_assign(client->multi, fd, watched);
+    watched->watch = loop_watch_new(engine->client->loop, fd, events, on_socket_ready, watched);
+    (void)curl_multi_assign(engine->multi, fd, watched);
     return 0;
 }
 
 static int on_curl_timer(CURLM *multi, long timeout_ms, void *context) {
     (void)multi;
-    struct http_client *client = context;
+    struct engine *engine = context;
     if (timeout_ms < 0) {
-        loop_timer_disarm(client->timer);
+        loop_timer_disarm(engine->timer);
     } else {
-        loop_timer_arm(client->timer, timeout_ms);
+        loop_timer_arm(engine->timer, timeout_ms);
     }
     return 0;
 }
 
 static void on_timer(void *context) {
-    struct http_client *client = context;
+    struct engine *engine = context;
     int running = 0;
-    (void)curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-    collect_finished(client);
+    (void)curl_multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    collect_finished(engine);
 }
 
 static void request_finish(struct http_request *request, CURLcode code);
@@ -153,13 +176,13 @@ static void request_finish(struct http_request *request, CURLcode code);
 static void on_start_timer(void *context) {
     struct http_client *client = context;
     struct http_request *request = NULL;
-    TAILQ_FOREACH(request, &client->requests, link) {
-        if (!request->is_waiting || request->is_cancelled) {
+    while ((request = TAILQ_FIRST(&client->waiting)) != NULL) {
+        stop_waiting(request);
+        if (request->is_cancelled) {
             continue;
         }
-        request->is_waiting = false;
         CURLMcode added = request->error == NULL
-                              ? curl_multi_add_handle(client->multi, request->easy)
+                              ? curl_multi_add_handle(request->engine->multi, request->easy)
                               : CURLM_INTERNAL_ERROR;
         if (added == CURLM_OK) {
             continue;
@@ -229,17 +252,17 @@ static void request_finish(struct http_request *request, CURLcode code) {
     };
     /* Out of libcurl's hands before the callback, which may start or cancel other requests. */
     if (request->easy != NULL) {
-        (void)curl_multi_remove_handle(request->client->multi, request->easy);
+        (void)curl_multi_remove_handle(request->engine->multi, request->easy);
     }
     loop_timer_disarm(request->idle_timer);
     request->on_done(request->context, &response);
     request_free(request);
 }
 
-static void collect_finished(struct http_client *client) {
+static void collect_finished(struct engine *engine) {
     int queued = 0;
-    for (CURLMsg *message = curl_multi_info_read(client->multi, &queued); message != NULL;
-         message = curl_multi_info_read(client->multi, &queued)) {
+    for (CURLMsg *message = curl_multi_info_read(engine->multi, &queued); message != NULL;
+         message = curl_multi_info_read(engine->multi, &queued)) {
         struct http_request *request = NULL;
         CURLcode result = message->data.result;
         (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&request);
@@ -249,7 +272,7 @@ static void collect_finished(struct http_client *client) {
 
 static void on_idle_timer(void *context) {
     struct http_request *request = context;
-    request->is_waiting = false;
+    stop_waiting(request);
     if (request->error == NULL) {
         (void)error_set(&request->error, ERROR_TIMEOUT, "no data for %lld ms",
                         (long long)request->idle_timeout_ms);
@@ -405,6 +428,7 @@ struct http_request *http_request_start(struct http_client *client,
                                         const struct http_request_options *options) {
     struct http_request *request = memory_new(struct http_request);
     request->client = client;
+    request->engine = &client->engines[options->on_data != NULL ? ENGINE_STREAMS : ENGINE_CALLS];
     request->response_limit = options->response_limit;
     request->idle_timeout_ms = options->idle_timeout_ms;
     request->on_data = options->on_data;
@@ -414,6 +438,7 @@ struct http_request *http_request_start(struct http_client *client,
     request->idle_timer = loop_timer_new(client->loop, on_idle_timer, request);
     STAILQ_INIT(&request->headers);
     TAILQ_INSERT_TAIL(&client->requests, request, link);
+    TAILQ_INSERT_TAIL(&client->waiting, request, waiting_link);
     request->is_waiting = true;
     if (request_prepare(request, options)) {
         request_alive(request);
@@ -445,6 +470,21 @@ const char *http_response_header(const struct http_response *response, const cha
     return value;
 }
 
+static bool engine_init(struct engine *engine, struct http_client *client) {
+    engine->client = client;
+    engine->timer = loop_timer_new(client->loop, on_timer, engine);
+    engine->multi = curl_multi_init();
+    if (engine->multi == NULL) {
+        return false;
+    }
+    (void)curl_multi_setopt(engine->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+    (void)curl_multi_setopt(engine->multi, CURLMOPT_SOCKETDATA, engine);
+    (void)curl_multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+    (void)curl_multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine);
+    (void)curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_KEPT);
+    return true;
+}
+
 struct http_client *http_client_new(struct loop *loop, struct error **error) {
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         (void)error_set(error, ERROR_UNAVAILABLE, "libcurl cannot start");
@@ -453,20 +493,16 @@ struct http_client *http_client_new(struct loop *loop, struct error **error) {
     struct http_client *client = memory_new(struct http_client);
     client->loop = loop;
     TAILQ_INIT(&client->requests);
-    client->timer = loop_timer_new(loop, on_timer, client);
+    TAILQ_INIT(&client->waiting);
     client->start_timer = loop_timer_new(loop, on_start_timer, client);
     client->cancel_timer = loop_timer_new(loop, on_cancel_timer, client);
-    client->multi = curl_multi_init();
-    if (client->multi == NULL) {
-        (void)error_set(error, ERROR_UNAVAILABLE, "libcurl cannot start");
-        http_client_free(client);
-        return NULL;
+    for (size_t i = 0; i < ENGINE_COUNT; i++) {
+        if (!engine_init(&client->engines[i], client)) {
+            (void)error_set(error, ERROR_UNAVAILABLE, "libcurl cannot start");
+            http_client_free(client);
+            return NULL;
+        }
     }
-    (void)curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
-    (void)curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
-    (void)curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
-    (void)curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
-    (void)curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_KEPT);
     return client;
 }
 
@@ -474,16 +510,15 @@ void http_client_free(struct http_client *take_client) {
     if (take_client == NULL) {
         return;
     }
-    struct http_request *next = NULL;
-    for (struct http_request *request = TAILQ_FIRST(&take_client->requests); request != NULL;
-         request = next) {
-        next = TAILQ_NEXT(request, link);
-        request_free(request);
+    while (!TAILQ_EMPTY(&take_client->requests)) {
+        request_free(TAILQ_FIRST(&take_client->requests));
     }
-    if (take_client->multi != NULL) {
-        (void)curl_multi_cleanup(take_client->multi);
+    for (size_t i = 0; i < ENGINE_COUNT; i++) {
+        if (take_client->engines[i].multi != NULL) {
+            (void)curl_multi_cleanup(take_client->engines[i].multi);
+        }
+        loop_timer_free(take_client->engines[i].timer);
     }
-    loop_timer_free(take_client->timer);
     loop_timer_free(take_client->start_timer);
     loop_timer_free(take_client->cancel_timer);
     free(take_client);
