@@ -520,6 +520,7 @@ static void stats_get(struct request *request) {
     json_set(json, "requests", json_object_get(emulator->request_counts));
     json_set(json, "work", work);
     json_set_int(json, "sessions", lh_table_length(emulator->sessions));
+    json_set(json, "heartbeats", work_beats_report(emulator));
     reply(request, json);
 }
 
@@ -636,6 +637,7 @@ void emulator_free(struct emulator *take_emulator) {
     script_set_free(take_emulator->scripts);
     json_object_put(take_emulator->environment_keys);
     json_object_put(take_emulator->request_counts);
+    free(take_emulator->beats_late_ms);
     loop_timer_free(take_emulator->tick);
     loop_timer_free(take_emulator->ping);
     free(take_emulator->api_key);

@@ -30,6 +30,7 @@ enum {
     PAGE_LIMIT = 1000,
     PAGE_DEFAULT = 100,
     REQUEST_KINDS_LIMIT = 64,
+    BEATS_LIMIT = 1 << 18,
 };
 
 struct memory_store;
@@ -117,6 +118,8 @@ struct emulator {
     struct loop_timer *tick;
     struct loop_timer *ping;
     struct json_object *request_counts; /* kind -> number */
+    int32_t *beats_late_ms; /* of the first BEATS_LIMIT heartbeats but each item's first */
+    size_t beat_count;
 };
 
 /* Who asks. */
@@ -241,6 +244,8 @@ void work_register(struct environment *environment, struct work_item *item);
 void work_save(struct environment *environment, struct work_item *item);
 /* Gives free items to waiting polls. */
 void work_deliver(struct environment *environment);
+/* How late heartbeats were, {"count","late_p50_ms","late_p99_ms","late_max_ms"}. */
+struct json_object *work_beats_report(const struct emulator *emulator);
 void work_tick(void *context);
 void waiter_free(struct waiter *take_waiter);
 struct environment *environment_find(struct emulator *emulator, const char *id);

@@ -17,6 +17,9 @@ enum {
     POLLERS_LIMIT = 1000,
     POLLER_WINDOW_MS = 30 * 1000,
     TTL_LIMIT_S = 3600,
+    /* When a worker beats again: half of the lease, within these (what the SDK's worker does). */
+    INTERVAL_LEAST_MS = 1000,
+    INTERVAL_MOST_MS = 30000,
 };
 
 void work_register(struct environment *environment, struct work_item *item) {
@@ -193,6 +196,46 @@ void work_ack_handle(struct request *request) {
     reply(request, queue_item_json(item, request->environment->id));
 }
 
+/* Notes how long after its due time a beat came, as the control plane sees it. */
+static void note_beat(struct emulator *emulator, int64_t since_last_ms, int64_t ttl_ms) {
+    int64_t interval_ms = ttl_ms / 2;
+    interval_ms = interval_ms > INTERVAL_MOST_MS ? (int64_t)INTERVAL_MOST_MS : interval_ms;
+    interval_ms = interval_ms < INTERVAL_LEAST_MS ? (int64_t)INTERVAL_LEAST_MS : interval_ms;
+    int64_t late_ms = since_last_ms - interval_ms;
+    if (emulator->beat_count < BEATS_LIMIT) {
+        if ((emulator->beat_count & (emulator->beat_count - 1)) == 0) {
+            size_t room = emulator->beat_count == 0 ? 1 : 2 * emulator->beat_count;
+            emulator->beats_late_ms =
+                memory_resize(emulator->beats_late_ms, room, sizeof(*emulator->beats_late_ms));
+        }
+        emulator->beats_late_ms[emulator->beat_count++] =
+            (int32_t)(late_ms < 0           ? 0
+                      : late_ms > INT32_MAX ? INT32_MAX
+                                            : late_ms);
+    }
+}
+
+static int compare_late(const void *left, const void *right) {
+    int32_t a = *(const int32_t *)left;
+    int32_t b = *(const int32_t *)right;
+    return (a > b) - (a < b);
+}
+
+struct json_object *work_beats_report(const struct emulator *emulator) {
+    size_t count = emulator->beat_count;
+    CLEANUP_FREE int32_t *sorted = memory_zeroed(count + 1, sizeof(*sorted));
+    if (count > 0) {
+        memcpy(sorted, emulator->beats_late_ms, count * sizeof(*sorted));
+        qsort(sorted, count, sizeof(*sorted), compare_late);
+    }
+    struct json_object *json = json_object_new_object();
+    json_set_int(json, "count", (int64_t)count);
+    json_set_int(json, "late_p50_ms", sorted[count / 2]);
+    json_set_int(json, "late_p99_ms", sorted[count * 99 / 100]);
+    json_set_int(json, "late_max_ms", sorted[count == 0 ? 0 : count - 1]);
+    return json;
+}
+
 void work_heartbeat_handle(struct request *request) {
     struct work_item *item = request->item;
     struct session *session = session_of_item(request);
@@ -202,8 +245,11 @@ void work_heartbeat_handle(struct request *request) {
         return;
     }
     const char *expected = http_exchange_query(request->exchange, "expected_last_heartbeat");
+    int64_t last_ms = item->heartbeat_ms;
+    int64_t last_ttl_ms = item->ttl_ms;
+    int64_t now_ms = clock_wall_ms();
     enum work_result result =
-        work_heartbeat(&request->environment->queue, item, expected, ttl_s * 1000, clock_wall_ms());
+        work_heartbeat(&request->environment->queue, item, expected, ttl_s * 1000, now_ms);
     if (result == WORK_PRECONDITION) {
         struct json_object *details = json_object_new_object();
         json_set_string(details, "error_code", "heartbeat_precondition_failed");
@@ -211,6 +257,9 @@ void work_heartbeat_handle(struct request *request) {
         reply_error_details(request, 412, "the lease is not held by this heartbeat's sender",
                             details);
         return;
+    }
+    if (last_ms != 0) {
+        note_beat(request->emulator, now_ms - last_ms, last_ttl_ms);
     }
     work_save(request->environment, item);
     struct json_object *json = work_lease_json(item, item->state != WORK_STATE_STOPPED);
