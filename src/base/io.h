@@ -21,6 +21,10 @@ bool io_read_file(int dir_fd, const char *path, struct buffer *out, size_t limit
 /* O_NONBLOCK on or off. */
 bool io_set_nonblocking(int fd, bool nonblocking, struct error **error);
 
+/* Raises the soft limit of open descriptors to the hard one (getrlimit(2)); returns what holds now.
+ */
+size_t io_raise_descriptor_limit(void);
+
 enum { IO_FDS_LIMIT = 8 };
 
 /*

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
@@ -227,15 +226,6 @@ static bool serve(struct settings *settings, struct loop *loop, struct error **e
     return is_ready;
 }
 
-/* A thousand sessions are several thousand connections. */
-static void raise_file_limit(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static int run(int argc, char **argv) {
     CLEANUP_ERROR struct error *error = NULL;
     CLEANUP_BUFFER struct buffer script = BUFFER_EMPTY;
@@ -257,7 +247,7 @@ static int run(int argc, char **argv) {
         settings.emulator.script_text = buffer_string(&script);
         settings.emulator.script_length = script.length;
     }
-    raise_file_limit();
+    (void)io_raise_descriptor_limit(); /* a thousand sessions are several thousand connections */
     struct loop *loop = loop_new(&error);
     if (loop == NULL) {
         return command_report(&command_emulate, error);

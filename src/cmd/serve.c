@@ -23,7 +23,11 @@
 
 #define SANDBOX_WORKDIR "/workspace"
 
-enum { MAX_FILE_BYTES = 262144 };
+enum {
+    MAX_FILE_BYTES = 262144,
+    DESCRIPTORS_OF_SESSION = 4,
+    DESCRIPTORS_SPARE = 128,
+};
 
 static int run_serve(int argc, char **argv);
 
@@ -137,6 +141,17 @@ static bool start_keeper(struct serve *serve, struct error **error) {
     return true;
 }
 
+/* Before keeper, which inherits it. A session has a stream, a hand and at times requests. */
+static void raise_descriptor_limit(const struct settings *settings) {
+    size_t needed = (size_t)settings->max_sessions * DESCRIPTORS_OF_SESSION + DESCRIPTORS_SPARE;
+    size_t limit = io_raise_descriptor_limit();
+    if (limit < needed) {
+        log_warn("%lld sessions at once may need %zu open files, and the limit is %zu: raise it "
+                 "(LimitNOFILE= of the service, ulimit -n) or lower max_sessions",
+                 (long long)settings->max_sessions, needed, limit);
+    }
+}
+
 static bool read_key(struct environment_settings *environment, struct error **error) {
     if (environment->key_file != NULL) {
         credential_free(environment->key);
@@ -152,6 +167,7 @@ static bool read_key(struct environment_settings *environment, struct error **er
 /* Everything that needs privileges or a path, in the order in which it must happen. */
 static bool serve_prepare(struct serve *serve, struct error **error) {
     const struct settings *settings = &serve->settings;
+    raise_descriptor_limit(settings);
     if (!start_keeper(serve, error) || !read_key(&settings->environments[0], error)) {
         return false;
     }

@@ -16,7 +16,7 @@ import time
 import traceback
 import urllib.parse
 
-HOLT = os.environ.get("HOLT", "build/release/src/cmd/holt")
+HOLT = os.path.abspath(os.environ.get("HOLT", "build/release/src/cmd/holt"))
 WAIT_SECONDS = 60
 
 _cases = []
