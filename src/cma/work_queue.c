@@ -7,7 +7,7 @@
 #include "base/base64.h"
 #include "base/memory.h"
 
-enum { ID_LIMIT = 128, SECRET_LIMIT = 64 * 1024, STOP_RETRIES = 4 };
+enum { ID_LIMIT = 128, SECRET_LIMIT = 64 * 1024, STOP_RETRIES = 4, LOOK_TIMEOUT_MS = 10000 };
 
 static void free_secret(char *take_text) {
     if (take_text != NULL) {
@@ -25,6 +25,8 @@ void work_item_free(struct work_item *take_item) {
     free(take_item->session_id);
     free(take_item->api_base_url);
     free_secret(take_item->bearer);
+    free_secret(take_item->secret);
+    free_secret(take_item->text);
     free(take_item);
 }
 
@@ -82,8 +84,10 @@ struct work_item *work_item_parse(struct json_object *object, struct error **err
         return NULL;
     }
     if (secret != NULL) {
+        item->secret = memory_string(secret);
         (void)work_secret_decode(secret, &item->bearer, &item->api_base_url);
     }
+    item->text = memory_string(json_text(object, NULL));
     return item;
 }
 
@@ -107,6 +111,18 @@ struct api_call *work_queue_poll(struct api *api, const char *environment_id, co
 
 struct work_item *work_queue_polled(const struct api_answer *answer, struct error **error) {
     return answer->body == NULL ? NULL : work_item_parse(answer->body, error);
+}
+
+struct api_call *work_queue_look(struct api *api, const struct work_item *item,
+                                 void (*done)(void *context, const struct api_answer *answer),
+                                 void *context) {
+    CLEANUP_FREE char *path =
+        memory_format("/v1/environments/%s/work/%s", item->environment_id, item->id);
+    return api_call_start(api, &(struct api_request){.method = "GET",
+                                                     .path = path,
+                                                     .timeout_ms = LOOK_TIMEOUT_MS,
+                                                     .done = done,
+                                                     .context = context});
 }
 
 struct api_call *work_queue_acknowledge(struct api *api, const struct work_item *item,

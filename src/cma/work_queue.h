@@ -14,6 +14,8 @@ struct work_item {
     char *bearer;       /* the sessions token of the item's secret, or NULL; wiped when freed */
     char *api_base_url; /* from the secret, or NULL */
     bool is_disputed;   /* our acknowledgement may have been taken, or another's was */
+    char *secret;       /* as it came, or NULL; wiped when freed */
+    char *text;         /* the item's JSON as it came, secret included, or NULL; wiped when freed */
 };
 
 void work_item_free(struct work_item *take_item); /* NULL is fine */
@@ -39,6 +41,10 @@ struct api_call *work_queue_poll(struct api *api, const char *environment_id, co
  * it is malformed. */
 struct work_item *work_queue_polled(const struct api_answer *answer, struct error **error);
 
+/* GET: the item as the queue holds it. One try. */
+struct api_call *work_queue_look(struct api *api, const struct work_item *item,
+                                 void (*done)(void *context, const struct api_answer *answer),
+                                 void *context);
 struct api_call *
 work_queue_acknowledge(struct api *api, const struct work_item *item,
                        void (*done)(void *context, const struct api_answer *answer), void *context);

@@ -20,6 +20,7 @@ struct command {
 /* One a file, in the order of `holt help`. */
 extern const struct command command_serve;
 extern const struct command command_worker_run;
+extern const struct command command_worker_poll;
 extern const struct command command_session;
 extern const struct command command_demo;
 extern const struct command command_emulate;

@@ -10,10 +10,10 @@
 
 #include "base/io.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "cmd/command.h"
 #include "cmd/front.h"
 #include "cmd/locate.h"
+#include "cmd/worker_id.h"
 #include "config/settings.h"
 #include "net/http_client.h"
 #include "orchestrator/dispatcher.h"
@@ -58,19 +58,6 @@ struct serve {
     struct error *failure;
     bool is_stopping;
 };
-
-static char *default_worker_id(void) {
-    char host[65] = "";
-    (void)gethostname(host, sizeof(host) - 1);
-    for (char *at = host; *at != '\0'; at++) {
-        if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", *at) ==
-            NULL) {
-            *at = '-';
-        }
-    }
-    CLEANUP_FREE char *prefix = memory_format("%s-", *host == '\0' ? "holt" : host);
-    return random_id(prefix);
-}
 
 /* Written beside its place and renamed: a reader sees the whole line or no file. */
 static bool write_ready_file(const char *path, struct error **error) {
@@ -192,9 +179,8 @@ static bool serve_run(struct serve *serve, struct error **error) {
     const struct hand_configuration configuration = {.workdir = SANDBOX_WORKDIR,
                                                      .max_file_bytes = MAX_FILE_BYTES,
                                                      .read_media = settings->reads_media};
-    CLEANUP_FREE char *worker_id = environment->worker_id == NULL
-                                       ? default_worker_id()
-                                       : memory_string(environment->worker_id);
+    CLEANUP_FREE char *worker_id =
+        environment->worker_id == NULL ? worker_id_new() : memory_string(environment->worker_id);
     serve->client = http_client_new(serve->loop, error);
     if (serve->client == NULL) {
         return false;

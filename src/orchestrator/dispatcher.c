@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "cma/work_queue.h"
+#include "orchestrator/script_pool.h"
 #include "orchestrator/session_runner.h"
 
 #define LOG_ROOM "orchestrator"
@@ -25,6 +26,8 @@ enum {
     /* A delivery can be ahead of the queue: a wake that found nothing is tried once more. */
     SECOND_LOOK_MS = 1000,
     LOOKS_OF_A_WAKE = 2,
+    /* For the other scripts when one cannot be run. */
+    SCRIPT_PATIENCE_MS = 30000,
 };
 
 enum dispatcher_state {
@@ -51,6 +54,7 @@ struct dispatcher {
     struct slots_member *slot;
     struct dispatched *runners;
     size_t runner_count;
+    struct script_pool *scripts; /* NULL: sessions are served here */
     struct api_call *poll;
     struct api_call *health_stop;
     struct loop_timer *timer;
@@ -80,6 +84,7 @@ static void begin_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
     for (size_t i = 0; i < dispatcher->runner_count; i++) {
         session_runner_stop(dispatcher->runners[i].runner, patience_ms);
     }
+    script_pool_stop(dispatcher->scripts, patience_ms);
     loop_timer_arm(dispatcher->timer, 0); /* step judges whether anything is left */
 }
 
@@ -125,6 +130,47 @@ static void on_slot_granted(void *context) {
     loop_timer_arm(dispatcher->timer, 0);
 }
 
+static void on_script_returned(void *context) {
+    struct dispatcher *dispatcher = context;
+    slots_end(dispatcher->slot, false);
+}
+
+static void on_scripts_changed(void *context) {
+    struct dispatcher *dispatcher = context;
+    bool may_poll = dispatcher->state == DISPATCHER_FULL ||
+                    dispatcher->state == DISPATCHER_RESTING ||
+                    (dispatcher->state == DISPATCHER_WAITING && !dispatcher->is_debouncing);
+    if (dispatcher->state == DISPATCHER_STOPPING ||
+        (may_poll && script_pool_wants_poll(dispatcher->scripts))) {
+        loop_timer_arm(dispatcher->timer, 0);
+    }
+}
+
+static void on_script_failed(void *context, const struct error *error) {
+    struct dispatcher *dispatcher = context;
+    if (dispatcher->failure == NULL) {
+        CLEANUP_FREE char *text = error_text(error);
+        (void)error_set(&dispatcher->failure, error->code, "%s", text);
+        begin_stop(dispatcher, SCRIPT_PATIENCE_MS);
+    }
+}
+
+static void take_scripted(struct dispatcher *dispatcher, struct work_item *item) {
+    if (script_pool_offer(dispatcher->scripts, item)) {
+        return;
+    }
+    if (!slots_reserve(dispatcher->slot)) {
+        /* Polled without a slot, for an item that lapsed. The queue soon hands out again what was
+         * not acknowledged. */
+        log_debug("work %s is left to the queue: there is no slot", item->id);
+        work_item_free(item);
+        return;
+    }
+    slots_claim(dispatcher->slot);
+    slots_start(dispatcher->slot);
+    script_pool_start(dispatcher->scripts, item);
+}
+
 static void on_health_stopped(void *context, const struct api_answer *answer) {
     (void)answer;
     struct dispatcher *dispatcher = context;
@@ -140,6 +186,10 @@ static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
                 work_queue_stop(dispatcher->options.api, item, on_health_stopped, dispatcher);
         }
         work_item_free(item);
+        return;
+    }
+    if (dispatcher->scripts != NULL) {
+        take_scripted(dispatcher, item);
         return;
     }
     slots_claim(dispatcher->slot);
@@ -257,7 +307,7 @@ bool dispatcher_is_idle(const struct dispatcher *dispatcher) {
         dispatcher->options.is_waiting_for_wakes
             ? dispatcher->state == DISPATCHER_RESTING
             : dispatcher->state == DISPATCHER_POLLING || dispatcher->state == DISPATCHER_WAITING;
-    return is_at_rest && dispatcher->runner_count == 0 && dispatcher->looks_owed == 0 &&
+    return is_at_rest && dispatcher_session_count(dispatcher) == 0 && dispatcher->looks_owed == 0 &&
            !dispatcher->is_woken_in_poll;
 }
 
@@ -304,7 +354,10 @@ static void dispatcher_step(struct dispatcher *dispatcher) {
     case DISPATCHER_BACKOFF:
     case DISPATCHER_RESTING:
     case DISPATCHER_FULL:
-        if (!slots_reserve(dispatcher->slot)) {
+        if (dispatcher->poll != NULL) {
+            return; /* a slot was granted during a poll without one */
+        }
+        if (!slots_reserve(dispatcher->slot) && !script_pool_wants_poll(dispatcher->scripts)) {
             dispatcher->state = DISPATCHER_FULL;
             return;
         }
@@ -316,7 +369,7 @@ static void dispatcher_step(struct dispatcher *dispatcher) {
                             dispatcher->worker_id, block_ms(dispatcher), on_polled, dispatcher);
         return;
     case DISPATCHER_STOPPING:
-        if (dispatcher->runner_count == 0) {
+        if (dispatcher_session_count(dispatcher) == 0) {
             dispatcher->state = DISPATCHER_ENDED;
             dispatcher->options.ended(dispatcher->options.context, dispatcher->failure);
         }
@@ -343,6 +396,17 @@ struct dispatcher *dispatcher_start(const struct dispatcher_options *options) {
     dispatcher->slot =
         slots_join(dispatcher->options.slots, options->max_sessions, on_slot_granted, dispatcher);
     dispatcher->timer = loop_timer_new(options->loop, on_timer, dispatcher);
+    if (options->script != NULL) {
+        dispatcher->scripts =
+            script_pool_new(&(struct script_pool_options){.loop = options->loop,
+                                                          .api = options->api,
+                                                          .journal = options->journal,
+                                                          .script = options->script,
+                                                          .returned = on_script_returned,
+                                                          .changed = on_scripts_changed,
+                                                          .failed = on_script_failed,
+                                                          .context = dispatcher});
+    }
     dispatcher->backoff_ms = BACKOFF_FIRST_MS;
     dispatcher->state = DISPATCHER_WAITING;
     loop_timer_arm(dispatcher->timer, 0);
@@ -356,7 +420,7 @@ void dispatcher_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
 }
 
 size_t dispatcher_session_count(const struct dispatcher *dispatcher) {
-    return dispatcher->runner_count;
+    return dispatcher->runner_count + script_pool_count(dispatcher->scripts);
 }
 
 void dispatcher_free(struct dispatcher *take_dispatcher) {
@@ -365,6 +429,7 @@ void dispatcher_free(struct dispatcher *take_dispatcher) {
     }
     api_call_cancel(take_dispatcher->poll);
     api_call_cancel(take_dispatcher->health_stop);
+    script_pool_free(take_dispatcher->scripts);
     loop_timer_free(take_dispatcher->timer);
     error_free(take_dispatcher->failure);
     free(take_dispatcher->environment_id);

@@ -14,6 +14,7 @@
 #include "cma/api.h"
 #include "orchestrator/hands.h"
 #include "orchestrator/journal.h"
+#include "orchestrator/script_launch.h"
 #include "orchestrator/slots.h"
 
 struct dispatcher;
@@ -23,6 +24,9 @@ struct dispatcher_options {
     struct api *api;     /* with the environment key; borrowed */
     struct hands *hands; /* borrowed */
     struct journal *journal;
+    /* Items are given to this script instead (script_runner.h); borrowed. NULL: sessions are served
+     * here, with `hands`. A session takes a slot until its script has returned. */
+    const struct script_options *script;
     const char *environment_id;
     const char *worker_id;
     struct slots
