@@ -50,8 +50,10 @@ static enum meaning meaning_of(const char *type) {
     return MEANING_NONE;
 }
 
-/* Answers with a status and nothing else. */
+/* Answers with a status and nothing else. Deliveries are rare, and one that is sent on an old
+ * connection while the daemon leaves would be lost: each has a connection of its own. */
 static void reply(struct http_exchange *take_exchange, int status) {
+    http_exchange_add_header(take_exchange, "connection", "close");
     http_reply_bytes(take_exchange, status, NULL, NULL, 0);
 }
 

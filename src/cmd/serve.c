@@ -12,7 +12,9 @@
 #include "base/memory.h"
 #include "cmd/command.h"
 #include "cmd/front.h"
+#include "cmd/idle_exit.h"
 #include "cmd/locate.h"
+#include "cmd/serve_webhook.h"
 #include "cmd/worker_id.h"
 #include "config/settings.h"
 #include "net/http_client.h"
@@ -55,19 +57,22 @@ struct serve {
     struct hands *hands;
     struct journal *journal;
     struct dispatcher *dispatcher;
+    struct serve_webhook *webhook; /* NULL: none */
+    struct idle_exit *idle_exit;   /* NULL: it stays */
     struct error *failure;
     bool is_stopping;
 };
 
 /* Written beside its place and renamed: a reader sees the whole line or no file. */
-static bool write_ready_file(const char *path, struct error **error) {
+static bool write_ready_file(const char *path, const char *text, struct error **error) {
+    CLEANUP_FREE char *line = memory_format("%s\n", text);
     CLEANUP_FREE char *temporary = memory_format("%s.new", path);
     CLEANUP_CLOSE int fd =
         open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0) {
         return error_set_errno(error, errno, "cannot write the ready file %s", path);
     }
-    if (!io_write_all(fd, "ready\n", 6, error) || rename(temporary, path) != 0) {
+    if (!io_write_all(fd, line, strlen(line), error) || rename(temporary, path) != 0) {
         (void)unlink(temporary);
         return error != NULL && *error != NULL
                    ? false
@@ -100,7 +105,55 @@ static void on_stop_signal(void *context, int signal_number) {
     log_info("%s: %s", strsignal(signal_number),
              is_first ? "letting running calls finish; a second signal ends at once"
                       : "ending at once");
+    if (serve->webhook != NULL) { /* whoever comes now finds the next daemon, or tries again */
+        webhook_endpoint_set_accepting(serve_webhook_endpoint(serve->webhook), false);
+    }
     dispatcher_stop(serve->dispatcher, is_first ? serve->settings.drain_ms : 0);
+}
+
+/* Until the daemon's state is kept a delivery may be taken again: it costs a poll. */
+static bool on_note(void *context, const char *webhook_id, int64_t now_ms, bool *is_new,
+                    struct error **error) {
+    (void)context;
+    (void)webhook_id;
+    (void)now_ms;
+    (void)error;
+    *is_new = true;
+    return true;
+}
+
+static void on_wake(void *context) {
+    struct serve *serve = context;
+    idle_exit_touch(serve->idle_exit);
+    dispatcher_wake(serve->dispatcher);
+}
+
+static void on_session_ended(void *context, const char *session_id) {
+    struct serve *serve = context;
+    idle_exit_touch(serve->idle_exit);
+    log_info("session %s has ended", session_id);
+}
+
+static bool is_idle(void *context) {
+    const struct serve *serve = context;
+    return !serve->is_stopping && dispatcher_is_idle(serve->dispatcher);
+}
+
+static void on_idle(void *context) {
+    struct serve *serve = context;
+    serve->is_stopping = true;
+    dispatcher_stop(serve->dispatcher, 0);
+}
+
+static bool open_webhook(struct serve *serve, struct error **error) {
+    return serve_webhook_open(serve->loop, &serve->settings,
+                              &(struct serve_webhook_callbacks){
+                                  .note = on_note,
+                                  .wake = on_wake,
+                                  .session_ended = on_session_ended,
+                                  .context = serve,
+                              },
+                              &serve->webhook, error);
 }
 
 /* Keeper first: it must not have the keys, which files give us only after this. */
@@ -165,11 +218,13 @@ static bool serve_prepare(struct serve *serve, struct error **error) {
         }
     }
     if (!loop_on_signal(serve->loop, SIGTERM, on_stop_signal, serve, error) ||
-        !loop_on_signal(serve->loop, SIGINT, on_stop_signal, serve, error)) {
+        !loop_on_signal(serve->loop, SIGINT, on_stop_signal, serve, error) ||
+        !open_webhook(serve, error)) {
         return false;
     }
+    const char *ready = serve->webhook == NULL ? "ready" : serve_webhook_url(serve->webhook);
     /* The last thing that needs a path: from here on we may not be able to write there. */
-    return (settings->ready_path == NULL || write_ready_file(settings->ready_path, error)) &&
+    return (settings->ready_path == NULL || write_ready_file(settings->ready_path, ready, error)) &&
            front_drop_privileges(error);
 }
 
@@ -191,7 +246,7 @@ static bool serve_run(struct serve *serve, struct error **error) {
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
     log_info("serving environment %s of %s as %s, up to %lld sessions", environment->id,
              environment->base_url, worker_id, (long long)settings->max_sessions);
-    serve->dispatcher = dispatcher_start(&(struct dispatcher_options){
+    struct dispatcher_options options = {
         .loop = serve->loop,
         .api = serve->api,
         .hands = serve->hands,
@@ -203,7 +258,19 @@ static bool serve_run(struct serve *serve, struct error **error) {
         .poll_interval_ms = settings->poll_interval_ms,
         .ended = on_dispatcher_ended,
         .context = serve,
-    });
+    };
+    serve_webhook_set_polling(serve->webhook, settings, &options);
+    serve->dispatcher = dispatcher_start(&options);
+    if (settings->exit_when_idle_ms != SETTING_UNSET) {
+        serve->idle_exit =
+            idle_exit_new(serve->loop, &(struct idle_exit_options){
+                                           .idle_ms = settings->exit_when_idle_ms,
+                                           .endpoint = serve_webhook_endpoint(serve->webhook),
+                                           .is_idle = is_idle,
+                                           .leave = on_idle,
+                                           .context = serve,
+                                       });
+    }
     loop_run(serve->loop);
     if (serve->failure != NULL) {
         *error = STEAL_PTR(serve->failure);
@@ -213,6 +280,8 @@ static bool serve_run(struct serve *serve, struct error **error) {
 }
 
 static void serve_release(struct serve *serve) {
+    idle_exit_free(serve->idle_exit);
+    serve_webhook_free(serve->webhook);
     dispatcher_free(serve->dispatcher);
     hands_free(serve->hands);
     api_free(serve->api);

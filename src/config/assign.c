@@ -29,6 +29,13 @@ static bool check_url(const struct setting *row, const char *text, struct error 
     return option_base_url(text, error);
 }
 
+static bool check_listen(const struct setting *row, const char *text, struct error **error) {
+    CLEANUP_FREE char *address = NULL;
+    uint16_t port = 0;
+    (void)row;
+    return option_listen(text, &address, &port, error);
+}
+
 static bool check_log_levels(const struct setting *row, const char *text, struct error **error) {
     (void)row;
     return log_check_levels(text, error);
@@ -53,6 +60,7 @@ static const text_check text_checks[] = {
     [SETTING_DIRECTORY] = check_directory,
     [SETTING_ID] = check_id,
     [SETTING_URL] = check_url,
+    [SETTING_LISTEN] = check_listen,
     [SETTING_CHOICE] = check_choice,
     [SETTING_LOG_LEVELS] = check_log_levels,
     [SETTING_LIST] = check_not_empty,

@@ -1,6 +1,7 @@
 /* Values as people write them: durations, sizes, numbers. */
 #include "config/options.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 enum { DURATION_LIMIT_S = 366 * 24 * 3600, CPUS_LIMIT = 4096, ID_LIMIT = 128 };
 
@@ -112,6 +114,28 @@ bool option_base_url(const char *text, struct error **error) {
         }
     }
     return error_set(error, ERROR_INPUT, "\"%s\" is no http or https URL", text);
+}
+
+bool option_listen(const char *text, char **address, uint16_t *port, struct error **error) {
+    const char *colon = strrchr(text, ':');
+    bool is_bracketed = *text == '[' && colon != NULL && colon > text && colon[-1] == ']';
+    const char *start = is_bracketed ? text + 1 : text;
+    size_t length = colon == NULL ? 0 : (size_t)(colon - start) - (is_bracketed ? 1 : 0);
+    int64_t number = 0;
+    struct in6_addr parsed;
+    if (length == 0) {
+        return error_set(error, ERROR_INPUT, "\"%s\": write ADDRESS:PORT", text);
+    }
+    CLEANUP_FREE char *host = memory_string_n(start, length);
+    if (inet_pton(is_bracketed ? AF_INET6 : AF_INET, host, &parsed) != 1) {
+        return error_set(error, ERROR_INPUT, "\"%s\" is no IP address to listen on", host);
+    }
+    if (!option_integer(colon + 1, 0, UINT16_MAX, &number, error)) {
+        return false;
+    }
+    *address = STEAL_PTR(host);
+    *port = (uint16_t)number;
+    return true;
 }
 
 bool option_log_format(const char *text, struct error **error) {

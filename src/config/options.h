@@ -24,6 +24,8 @@ bool option_cpus(const char *text, int64_t *percent, struct error **error);
 bool option_id(const char *text, struct error **error);
 /* An http or https URL with a host. */
 bool option_base_url(const char *text, struct error **error);
+/* "127.0.0.1:8080" or "[::1]:8080": an IP address, which the caller frees, and a port. */
+bool option_listen(const char *text, char **address, uint16_t *port, struct error **error);
 /* "text" or "json": sets the format of the log. */
 bool option_log_format(const char *text, struct error **error);
 /* The absolute path of an existing directory; the caller frees it. */

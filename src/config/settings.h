@@ -58,6 +58,16 @@ struct settings {
     int64_t drain_ms;
     int64_t request_timeout_ms;
     bool reads_media;
+    char *poll;                   /* "always", "recovery" or "never"; NULL: as there are webhooks */
+    int64_t recovery_interval_ms; /* of "recovery" */
+    int64_t exit_when_idle_ms;    /* SETTING_UNSET: never */
+
+    char *webhook_listen; /* "ADDRESS:PORT"; NULL: none, or a socket that is handed over */
+    struct setting_list webhook_secret_files;
+    struct credential *webhook_secret;
+    char *webhook_certificate; /* NULL: plain HTTP */
+    char *webhook_key;
+    int64_t webhook_debounce_ms;
 
     char *root_directory; /* NULL: the host's own programs */
     char *user;           /* "root" or "agent" */

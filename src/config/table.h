@@ -15,6 +15,7 @@ enum setting_kind {
     SETTING_DIRECTORY,  /* char *: an absolute path */
     SETTING_ID,         /* char *: [A-Za-z0-9_-]{1,128}, fit for URLs */
     SETTING_URL,        /* char *: http or https, with a host */
+    SETTING_LISTEN,     /* char *: an IP address and a port */
     SETTING_CHOICE,     /* char *: one of `choices` */
     SETTING_LOG_LEVELS, /* char *: "info", "info,orchestrator=debug" */
     SETTING_INTEGER,    /* int64_t, between `lowest` and `highest` */
