@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/io.h"
 #include "base/memory.h"
 #include "sandbox/mounts.h"
@@ -229,17 +230,24 @@ static int connect_hand(int directory_fd, struct error **error) {
     return STEAL_FD(fd);
 }
 
+/* A moment in the middle of a creation at which a test may end or fail it. */
+static bool passes(const char *point, struct error **error) {
+    (void)point; /* compiled out without fault points */
+    return !FAULT_FAILS(point) || error_set(error, ERROR_UNAVAILABLE, "fault %s", point);
+}
+
 static bool make(struct making *making, int *connection, struct error **error) {
     struct local_sandbox *sandbox = making->sandbox;
     struct local_host *host = making->host;
     CLEANUP_FREE char *holder =
         memory_format("%s/sandboxes/%s", host->options.state_directory, sandbox->id);
-    if (!make_directories(making, error) ||
+    if (!make_directories(making, error) || !passes("keeper.create.directory", error) ||
         !ids_take(&host->ids, holder, &sandbox->ids_base, error) ||
         !cgroups_create(&host->cgroups, sandbox->id, &making->groups, error) ||
         !make_sockets(making, error) || !start_process(making, error) ||
-        !write_map(making, "uid_map", error) || !write_map(making, "gid_map", error) ||
-        !send_mounts(making, error) || !wait_until_executed(making, error) ||
+        !passes("keeper.create.process", error) || !write_map(making, "uid_map", error) ||
+        !write_map(making, "gid_map", error) || !send_mounts(making, error) ||
+        !wait_until_executed(making, error) || !passes("keeper.create.record", error) ||
         !write_record(making, error)) {
         return false;
     }

@@ -10,6 +10,7 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
+#include "base/fault.h"
 #include "sandbox/remove_tree.h"
 
 enum { KILL_TIMEOUT_MS = 10000 };
@@ -41,6 +42,9 @@ static bool end_process(struct local_sandbox *sandbox, struct error **error) {
 
 static bool remove_traces(struct local_host *host, const char *id, struct error **error) {
     bool is_complete = false;
+    if (FAULT_FAILS("keeper.destroy.killed")) {
+        return error_set(error, ERROR_UNAVAILABLE, "fault keeper.destroy.killed");
+    }
     return cgroups_destroy(&host->cgroups, id, error) &&
            remove_tree(host->sandboxes_fd, id, -1, &is_complete, error);
 }
