@@ -34,7 +34,7 @@ install: build
 
 fmt:
 	@scripts/need lint
-	clang-format -i $$(git ls-files -- '*.c' '*.h')
+	clang-format -i $$(git ls-files -- '*.c' '*.cc' '*.h')
 
 lint:
 	@scripts/need build lint

@@ -19,6 +19,8 @@ struct command {
 
 /* One a file, in the order of `holt help`. */
 extern const struct command command_serve;
+extern const struct command command_config_check;
+extern const struct command command_config_show;
 extern const struct command command_worker_run;
 extern const struct command command_worker_poll;
 extern const struct command command_session;

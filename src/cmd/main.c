@@ -11,6 +11,8 @@
 
 static const struct command *const commands[] = {
     &command_serve,
+    &command_config_check,
+    &command_config_show,
     &command_worker_run,
     &command_worker_poll,
     &command_session,

@@ -2,10 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "config/options.h"
 #include "config/table.h"
+
+enum { VARIABLE_LIMIT = 128 };
 
 typedef bool (*text_check)(const struct setting *row, const char *text, struct error **error);
 
@@ -22,6 +25,14 @@ static bool check_directory(const struct setting *row, const char *text, struct 
 static bool check_id(const struct setting *row, const char *text, struct error **error) {
     (void)row;
     return option_id(text, error);
+}
+
+static bool check_variable(const struct setting *row, const char *text, struct error **error) {
+    (void)row;
+    size_t length = strlen(text);
+    return (length > 0 && length <= VARIABLE_LIMIT &&
+            strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == length) ||
+           error_set(error, ERROR_INPUT, "this is no name of a variable");
 }
 
 static bool check_url(const struct setting *row, const char *text, struct error **error) {
@@ -59,6 +70,7 @@ static const text_check text_checks[] = {
     [SETTING_PATH] = check_not_empty,
     [SETTING_DIRECTORY] = check_directory,
     [SETTING_ID] = check_id,
+    [SETTING_VARIABLE] = check_variable,
     [SETTING_URL] = check_url,
     [SETTING_LISTEN] = check_listen,
     [SETTING_CHOICE] = check_choice,
@@ -80,15 +92,15 @@ static bool list_append(struct setting_list *list, const char *text, struct erro
     return true;
 }
 
+static bool is_number(const struct setting *row) {
+    return row->kind == SETTING_INTEGER || row->kind == SETTING_DURATION ||
+           row->kind == SETTING_SIZE || row->kind == SETTING_CPUS;
+}
+
 void setting_release(const struct setting *row, void *owner) {
     void *place = place_of(row, owner);
     if (row->kind == SETTING_LIST) {
-        struct setting_list *list = place;
-        for (size_t i = 0; i < list->count; i++) {
-            free(list->items[i]);
-        }
-        free(list->items);
-        *list = (struct setting_list){NULL, 0};
+        setting_list_free(place);
     } else if (row->kind == SETTING_SECRET) {
         struct credential **secret = place;
         credential_free(STEAL_PTR(*secret));
@@ -98,6 +110,16 @@ void setting_release(const struct setting *row, void *owner) {
     }
 }
 
+static bool check_bounds(const struct setting *row, int64_t value, struct error **error) {
+    if ((row->lowest == 0 && row->highest == 0) ||
+        (value >= row->lowest && value <= row->highest)) {
+        return true;
+    }
+    CLEANUP_BUFFER struct buffer expected = BUFFER_EMPTY;
+    setting_expectation(row, &expected);
+    return error_set(error, ERROR_INPUT, "it takes %s", buffer_string(&expected));
+}
+
 bool setting_assign(const struct setting *row, void *owner, const char *text,
                     struct error **error) {
     void *place = place_of(row, owner);
@@ -105,9 +127,9 @@ bool setting_assign(const struct setting *row, void *owner, const char *text,
     case SETTING_INTEGER:
         return option_integer(text, row->lowest, row->highest, place, error);
     case SETTING_DURATION:
-        return option_duration(text, place, error);
+        return option_duration(text, place, error) && check_bounds(row, *(int64_t *)place, error);
     case SETTING_SIZE:
-        return option_size(text, place, error);
+        return option_size(text, place, error) && check_bounds(row, *(int64_t *)place, error);
     case SETTING_CPUS:
         return option_cpus(text, place, error);
     case SETTING_SWITCH:
@@ -132,15 +154,146 @@ void setting_take_secret(const struct setting *row, void *owner, struct credenti
 }
 
 void setting_assign_default(const struct setting *row, void *owner) {
-    bool is_number = row->kind == SETTING_INTEGER || row->kind == SETTING_DURATION ||
-                     row->kind == SETTING_SIZE || row->kind == SETTING_CPUS;
     setting_release(row, owner);
     if (row->fallback != NULL) {
         CLEANUP_ERROR struct error *error = NULL;
         if (!setting_assign(row, owner, row->fallback, &error)) {
             abort(); /* the table is wrong: a unit test would have said so */
         }
-    } else if (is_number) {
+    } else if (is_number(row)) {
         *(int64_t *)place_of(row, owner) = SETTING_UNSET;
     }
+}
+
+static void append_duration(struct buffer *out, int64_t milliseconds) {
+    static const struct {
+        int64_t factor;
+        const char *unit;
+    } units[] = {{3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
+    size_t i = milliseconds == 0 ? 2 : 0;
+    while (milliseconds % units[i].factor != 0) {
+        i++;
+    }
+    buffer_append_format(out, "\"%lld%s\"", (long long)(milliseconds / units[i].factor),
+                         units[i].unit);
+}
+
+static void append_size(struct buffer *out, int64_t bytes) {
+    static const char units[] = "TGMK";
+    for (size_t i = 0; i < sizeof(units) - 1; i++) {
+        int64_t factor = (int64_t)1 << (10 * (sizeof(units) - 1 - i));
+        if (bytes > 0 && bytes % factor == 0) {
+            buffer_append_format(out, "\"%lld%c\"", (long long)(bytes / factor), units[i]);
+            return;
+        }
+    }
+    buffer_append_format(out, "%lld", (long long)bytes);
+}
+
+/* As a basic string of TOML: what JSON escapes is escaped alike there. */
+static void append_quoted(struct buffer *out, const char *text) {
+    CLEANUP_JSON struct json_object *value = json_object_new_string(text);
+    size_t length = 0;
+    const char *quoted = json_text(value, &length);
+    buffer_append(out, quoted, length);
+}
+
+static bool format_list(const struct setting_list *list, struct buffer *out) {
+    for (size_t i = 0; i < list->count; i++) {
+        buffer_append_string(out, i == 0 ? "[" : ", ");
+        append_quoted(out, list->items[i]);
+    }
+    buffer_append_string(out, list->count == 0 ? "" : "]");
+    return list->count > 0;
+}
+
+static void format_number(const struct setting *row, int64_t value, struct buffer *out) {
+    switch (row->kind) {
+    case SETTING_DURATION:
+        append_duration(out, value);
+        return;
+    case SETTING_SIZE:
+        append_size(out, value);
+        return;
+    case SETTING_CPUS:
+        buffer_append_format(out, "%g", (double)value / 100);
+        return;
+    default:
+        buffer_append_format(out, "%lld", (long long)value);
+        return;
+    }
+}
+
+bool setting_format(const struct setting *row, const void *owner, struct buffer *out) {
+    const void *place = (const char *)owner + row->offset;
+    if (is_number(row)) {
+        int64_t value = *(const int64_t *)place;
+        if (value != SETTING_UNSET) {
+            format_number(row, value, out);
+        }
+        return value != SETTING_UNSET;
+    }
+    if (row->kind == SETTING_SWITCH) {
+        buffer_append_string(out, *(const bool *)place ? "true" : "false");
+        return true;
+    }
+    if (row->kind == SETTING_LIST) {
+        return format_list(place, out);
+    }
+    if (row->kind == SETTING_SECRET) {
+        bool is_set = *(struct credential *const *)place != NULL;
+        buffer_append_string(out, is_set ? "\"(set)\"" : "");
+        return is_set;
+    }
+    const char *text = *(char *const *)place;
+    if (text != NULL) {
+        append_quoted(out, text);
+    }
+    return text != NULL;
+}
+
+void setting_expectation(const struct setting *row, struct buffer *out) {
+    static const char *const texts[] = {
+        [SETTING_TEXT] = "a string",
+        [SETTING_PATH] = "an absolute path",
+        [SETTING_DIRECTORY] = "an absolute path",
+        [SETTING_ID] = "an id of letters, digits, _ and -",
+        [SETTING_VARIABLE] = "the name of a variable in capital letters",
+        [SETTING_URL] = "an http or https URL",
+        [SETTING_LISTEN] = "an IP address and a port such as \"127.0.0.1:8080\"",
+        [SETTING_CHOICE] = "",
+        [SETTING_LOG_LEVELS] = "debug, info, warn, error or off, and room=level after a comma",
+        [SETTING_INTEGER] = "a whole number",
+        [SETTING_DURATION] = "a duration such as \"500ms\", \"60s\" or \"2m\"",
+        [SETTING_SIZE] = "a size such as \"512M\" or \"4G\"",
+        [SETTING_CPUS] = "a number of CPUs such as 2 or 1.5",
+        [SETTING_SWITCH] = "true or false",
+        [SETTING_LIST] = "an array of strings",
+        [SETTING_SECRET] = "no value in the file",
+    };
+    buffer_append_string(out, texts[row->kind]);
+    for (const char *choice = row->kind == SETTING_CHOICE ? row->choices : ""; *choice != '\0';) {
+        size_t width = strcspn(choice, "|");
+        buffer_append_format(out, "%s\"%.*s\"", choice == row->choices ? "" : " or ", (int)width,
+                             choice);
+        choice += width + (choice[width] == '|');
+    }
+    if (is_number(row) && row->highest > row->lowest) {
+        buffer_append_string(out, " from ");
+        format_number(row, row->lowest, out);
+        buffer_append_string(out, " to ");
+        format_number(row, row->highest, out);
+    }
+}
+
+void *setting_owner(const struct setting *row, struct settings *settings) {
+    return row->owner == OF_ENVIRONMENT ? (void *)&settings->given : (void *)settings;
+}
+
+void setting_list_free(struct setting_list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        free(list->items[i]);
+    }
+    free(list->items);
+    *list = (struct setting_list){NULL, 0};
 }

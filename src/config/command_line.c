@@ -13,14 +13,10 @@ enum {
     HELP_WIDTH = 92,
 };
 
-static void *owner_of(const struct setting *row, struct settings *settings) {
-    return row->owner == OF_ENVIRONMENT ? (void *)&settings->given : (void *)settings;
-}
-
 static bool take_argument(struct settings *settings, size_t index, char *argument,
                           struct error **error) {
     const struct setting *row = &setting_rows[index];
-    void *owner = owner_of(row, settings);
+    void *owner = setting_owner(row, settings);
     if (row->kind == SETTING_SECRET) {
         setting_take_secret(row, owner, credential_take_argument(argument));
     } else {
@@ -42,7 +38,7 @@ bool load_variables(struct settings *settings, struct error **error) {
         if (value == NULL) {
             continue;
         }
-        void *owner = owner_of(row, settings);
+        void *owner = setting_owner(row, settings);
         if (row->kind == SETTING_SECRET) {
             setting_take_secret(row, owner, credential_take_variable(row->variable));
         } else {
@@ -56,8 +52,7 @@ bool load_variables(struct settings *settings, struct error **error) {
     return true;
 }
 
-bool load_command_line(struct settings *settings, int argc, char **argv, struct error **error) {
-    struct option options[SETTING_ROWS_LIMIT + 1] = {{NULL, 0, NULL, 0}};
+static void make_options(struct option options[SETTING_ROWS_LIMIT + 1]) {
     size_t count = 0;
     for (size_t i = 0; i < setting_row_count; i++) {
         if (setting_rows[i].option != NULL) {
@@ -65,8 +60,28 @@ bool load_command_line(struct settings *settings, int argc, char **argv, struct 
                                                FIRST_OPTION + (int)i};
         }
     }
+    options[count] = (struct option){NULL, 0, NULL, 0};
     opterr = 0;
     optind = 1;
+}
+
+const char *find_config_option(int argc, char **argv) {
+    struct option options[SETTING_ROWS_LIMIT + 1];
+    const char *path = NULL;
+    make_options(options);
+    for (int found = 0; (found = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (found >= FIRST_OPTION &&
+            setting_rows[found - FIRST_OPTION].offset == offsetof(struct settings, config_path) &&
+            setting_rows[found - FIRST_OPTION].owner == OF_DAEMON) {
+            path = optarg;
+        }
+    }
+    return path;
+}
+
+bool load_command_line(struct settings *settings, int argc, char **argv, struct error **error) {
+    struct option options[SETTING_ROWS_LIMIT + 1];
+    make_options(options);
     for (int found = 0; (found = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (found < FIRST_OPTION) {
             return error_set(error, ERROR_INPUT, "%s: unknown option or missing value",

@@ -42,7 +42,12 @@ struct environment_settings {
     char *base_url;
     char *worker_id;        /* NULL: the daemon makes one up */
     char *key_file;         /* NULL: `key` is given */
+    char *key_variable;     /* where `key` was taken from, or NULL */
     struct credential *key; /* NULL: in `key_file` */
+    int64_t max_sessions;
+    int64_t max_idle_ms;
+    int64_t poll_interval_ms; /* SETTING_UNSET: as the dispatcher sees fit */
+    int line;                 /* in the file; 0: it is not there */
 };
 
 struct settings {
@@ -53,6 +58,7 @@ struct settings {
     char *journal_path; /* NULL: none */
     char *ready_path;   /* NULL: none */
     int64_t max_sessions;
+    int64_t max_starting;
     int64_t max_idle_ms;
     int64_t poll_interval_ms; /* SETTING_UNSET: as the dispatcher sees fit */
     int64_t drain_ms;
@@ -78,16 +84,34 @@ struct settings {
     char *log_levels;
     char *log_format;
 
+    struct config_file *file; /* NULL: none was read */
+    char *config_path;        /* --config; NULL: not given */
     /* What command line and variables say of the one environment that they can describe. */
     struct environment_settings given;
     unsigned char sources[SETTING_ROWS_LIMIT]; /* enum setting_source, by row of the table */
 };
 
+#define DEFAULT_CONFIG_PATH "/etc/holt/holt.toml"
+
 /*
- * Reads the command line and the environment variables. Secrets are wiped where they were found.
- * `settings` is to be freed in any case. Errors are ERROR_INPUT and name the option.
+ * Reads the file (--config, or DEFAULT_CONFIG_PATH if it exists), the environment variables and the
+ * command line. Secrets are wiped where they were found. `settings` is to be freed in any case.
+ * Errors are ERROR_INPUT and name the option, or the line and key of the file.
  */
 bool settings_load(struct settings *settings, int argc, char **argv, struct error **error);
+/*
+ * Reads the file again. What can change while the daemon runs is changed in `settings`; every other
+ * difference is a warning in the log. A bad file changes nothing: its problems are logged and false
+ * is returned.
+ */
+bool settings_reload(struct settings *settings);
+/* The problems of a file, a line each, in its order; an empty list and a summary when it is fine.
+ * The caller frees both. */
+void settings_check(const char *path, struct setting_list *problems, char **summary);
+/* File (NULL: the default one, if it exists) and variables as a TOML text that says where each
+ * value is from; secrets are only said to be set. */
+bool settings_show(const char *path, char **text, struct error **error);
+void setting_list_free(struct setting_list *list);
 /* Makes the log as the settings say, and warns of what is unwise in them. */
 bool settings_apply_log(const struct settings *settings, struct error **error);
 /* The options with their defaults, as lines of a help text; the caller frees it. */

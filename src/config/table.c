@@ -8,8 +8,12 @@
     .owner = OF_ENVIRONMENT, .offset = AT(struct environment_settings, type, member)
 #define DAEMON(type, member) .owner = OF_DAEMON, .offset = AT(struct settings, type, member)
 
-/* clang-format off: a row is easier to compare with the next when both are laid out alike */
 const struct setting setting_rows[] = {
+    {.option = "config",
+     .kind = SETTING_PATH,
+     DAEMON(char *, config_path),
+     .word = "FILE",
+     .help = "read settings from this file; else from " DEFAULT_CONFIG_PATH " if it exists"},
     {.key = "environments.id",
      .option = "environment-id",
      .variable = "ANTHROPIC_ENVIRONMENT_ID",
@@ -44,6 +48,31 @@ const struct setting setting_rows[] = {
      ENVIRONMENT(char *, worker_id),
      .word = "ID",
      .help = "how this worker calls itself; else the host name and a random part"},
+    {.key = "environments.key_variable",
+     .kind = SETTING_VARIABLE,
+     ENVIRONMENT(char *, key_variable),
+     .word = "NAME",
+     .help = "the environment variable that holds its key"},
+    {.key = "environments.max_sessions",
+     .kind = SETTING_INTEGER,
+     ENVIRONMENT(int64_t, max_sessions),
+     .lowest = 1,
+     .highest = MAX_SESSIONS_LIMIT,
+     .word = "N",
+     .is_live = true,
+     .help = "of it, served at once; else max_sessions"},
+    {.key = "environments.max_idle",
+     .kind = SETTING_DURATION,
+     ENVIRONMENT(int64_t, max_idle_ms),
+     .word = "DURATION",
+     .is_live = true,
+     .help = "of its sessions; else max_idle"},
+    {.key = "environments.poll_interval",
+     .kind = SETTING_DURATION,
+     ENVIRONMENT(int64_t, poll_interval_ms),
+     .word = "DURATION",
+     .is_live = true,
+     .help = "of its queue; else poll_interval"},
     {.key = "state_dir",
      .option = "state-dir",
      .kind = SETTING_DIRECTORY,
@@ -73,11 +102,23 @@ const struct setting setting_rows[] = {
      .highest = MAX_SESSIONS_LIMIT,
      .fallback = "64",
      .word = "N",
+     .is_live = true,
      .help = "served at once"},
+    {.key = "max_starting",
+     .option = "max-starting",
+     .kind = SETTING_INTEGER,
+     DAEMON(int64_t, max_starting),
+     .lowest = 1,
+     .highest = MAX_SESSIONS_LIMIT,
+     .fallback = "8",
+     .word = "N",
+     .is_live = true,
+     .help = "claimed at once whose sandbox is not ready yet"},
     {.key = "max_idle",
      .option = "max-idle",
      .kind = SETTING_DURATION,
      DAEMON(int64_t, max_idle_ms),
+     .is_live = true,
      .fallback = "60s",
      .word = "DURATION",
      .help = "end a session this long after its turn; 0: never"},
@@ -85,6 +126,7 @@ const struct setting setting_rows[] = {
      .option = "poll-interval",
      .kind = SETTING_DURATION,
      DAEMON(int64_t, poll_interval_ms),
+     .is_live = true,
      .word = "DURATION",
      .help = "wait after an empty poll; else none after a long poll, or 1s to 3s, at random"},
     {.key = "poll",
@@ -93,8 +135,9 @@ const struct setting setting_rows[] = {
      DAEMON(char *, poll),
      .choices = "always|recovery|never",
      .word = "MODE",
-     .help = "always: ask for work all the time; recovery: after webhooks, and now and then; never: "
-             "after webhooks only; else recovery with webhooks and always without"},
+     .help =
+         "always: ask for work all the time; recovery: after webhooks, and now and then; never: "
+         "after webhooks only; else recovery with webhooks and always without"},
     {.key = "recovery_interval",
      .option = "recovery-interval",
      .kind = SETTING_DURATION,
@@ -113,15 +156,17 @@ const struct setting setting_rows[] = {
      .kind = SETTING_LISTEN,
      DAEMON(char *, webhook_listen),
      .word = "ADDRESS:PORT",
-     .help = "take webhooks there, at /webhook; port 0 is any free one; not needed for a socket that "
-             "a service manager hands over"},
+     .help =
+         "take webhooks there, at /webhook; port 0 is any free one; not needed for a socket that "
+         "a service manager hands over"},
     {.key = "webhook.secret_files",
      .option = "webhook-secret-file",
      .kind = SETTING_LIST,
      DAEMON(struct setting_list, webhook_secret_files),
      .word = "FILE",
-     .help = "holds a signing secret, whsec_...; may be repeated, for a rotation; else the secret is "
-             "in ANTHROPIC_WEBHOOK_SIGNING_KEY"},
+     .help =
+         "holds a signing secret, whsec_...; may be repeated, for a rotation; else the secret is "
+         "in ANTHROPIC_WEBHOOK_SIGNING_KEY"},
     {.variable = "ANTHROPIC_WEBHOOK_SIGNING_KEY",
      .kind = SETTING_SECRET,
      DAEMON(struct credential *, webhook_secret),
@@ -149,6 +194,7 @@ const struct setting setting_rows[] = {
      .option = "drain",
      .kind = SETTING_DURATION,
      DAEMON(int64_t, drain_ms),
+     .is_live = true,
      .fallback = "30s",
      .word = "DURATION",
      .help = "how long running calls may finish after SIGTERM"},
@@ -193,6 +239,7 @@ const struct setting setting_rows[] = {
      .option = "log-level",
      .kind = SETTING_LOG_LEVELS,
      DAEMON(char *, log_levels),
+     .is_live = true,
      .fallback = "info",
      .word = "SPEC",
      .help = "debug, info, warn, error, off; more with room=level"},
@@ -200,6 +247,7 @@ const struct setting setting_rows[] = {
      .option = "log-format",
      .kind = SETTING_CHOICE,
      DAEMON(char *, log_format),
+     .is_live = true,
      .choices = "text|json",
      .fallback = "text",
      .word = "text|json",
@@ -217,7 +265,6 @@ const struct setting setting_rows[] = {
      .word = "FILE",
      .help = "written when the daemon serves"},
 };
-/* clang-format on */
 
 const size_t setting_row_count = sizeof(setting_rows) / sizeof(setting_rows[0]);
 _Static_assert(sizeof(setting_rows) / sizeof(setting_rows[0]) <= SETTING_ROWS_LIMIT,

@@ -14,6 +14,7 @@ enum setting_kind {
     SETTING_PATH,       /* char * */
     SETTING_DIRECTORY,  /* char *: an absolute path */
     SETTING_ID,         /* char *: [A-Za-z0-9_-]{1,128}, fit for URLs */
+    SETTING_VARIABLE,   /* char *: the name of an environment variable */
     SETTING_URL,        /* char *: http or https, with a host */
     SETTING_LISTEN,     /* char *: an IP address and a port */
     SETTING_CHOICE,     /* char *: one of `choices` */
@@ -30,6 +31,8 @@ enum setting_kind {
 /* Whose member `offset` leads to. */
 enum setting_owner { OF_DAEMON, OF_ENVIRONMENT };
 
+#define ENVIRONMENTS_KEY "environments"
+
 struct setting {
     const char *key;      /* in the file: "sandbox.memory"; NULL: not there */
     const char *option;   /* without the dashes; NULL: none */
@@ -38,11 +41,12 @@ struct setting {
     const char *word;     /* of its value in the help: "SIZE" */
     const char *help;     /* one sentence, without its end and without the default */
     const char *choices;  /* of SETTING_CHOICE: "root|agent" */
-    int64_t lowest;       /* of SETTING_INTEGER */
+    int64_t lowest;       /* of numbers; no bounds when both are 0 */
     int64_t highest;
     size_t offset;
     enum setting_kind kind;
     enum setting_owner owner;
+    bool is_live; /* a changed file changes it while the daemon runs */
 };
 
 extern const struct setting setting_rows[];
@@ -53,6 +57,13 @@ extern const size_t setting_row_count;
 bool setting_assign(const struct setting *row, void *owner, const char *text, struct error **error);
 /* Puts the default there; SETTING_UNSET, NULL, false or an empty list when there is none. */
 void setting_assign_default(const struct setting *row, void *owner);
+/* The value as it would be written in the file, with "(set)" for a secret; false when there is
+ * none: NULL, SETTING_UNSET or an empty list. */
+bool setting_format(const struct setting *row, const void *owner, struct buffer *out);
+/* What values the row takes: "a whole number from 1 to 4096". */
+void setting_expectation(const struct setting *row, struct buffer *out);
+/* The struct that the row is about when it is not of a repeated table. */
+void *setting_owner(const struct setting *row, struct settings *settings);
 /* Frees what is there and leaves NULL or an empty list; numbers stay. */
 void setting_release(const struct setting *row, void *owner);
 /* Takes the row's secret from a variable or a word of argv. */
