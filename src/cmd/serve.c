@@ -246,11 +246,16 @@ static bool serve_run(struct serve *serve, struct error **error) {
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
     log_info("serving environment %s of %s as %s, up to %lld sessions", environment->id,
              environment->base_url, worker_id, (long long)settings->max_sessions);
+    const struct script_options script = {.path = environment->on_work,
+                                          .environment_key = credential_text(environment->key),
+                                          .base_url = environment->base_url,
+                                          .timeout_ms = environment->on_work_timeout_ms};
     struct dispatcher_options options = {
         .loop = serve->loop,
         .api = serve->api,
         .hands = serve->hands,
         .journal = serve->journal,
+        .script = environment->on_work == NULL ? NULL : &script,
         .environment_id = environment->id,
         .worker_id = worker_id,
         .max_sessions = (size_t)settings->max_sessions,

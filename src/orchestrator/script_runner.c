@@ -41,6 +41,7 @@ struct script_runner {
     enum script_item seen;
     enum script_state script;
     bool was_taken;
+    bool is_unseen; /* the last look failed: a worker may have come and gone since */
     bool is_late;
     bool is_stopping;   /* the daemon ends */
     const char *reason; /* for the journal, once done */
@@ -107,6 +108,10 @@ bool script_runner_has_lapsed(const struct script_runner *runner) {
            runner->seen == SCRIPT_ITEM_LAPSED && !runner->is_stopping;
 }
 
+static bool may_have_been_taken(const struct script_runner *runner) {
+    return runner->was_taken || runner->is_unseen;
+}
+
 /* Steps. */
 
 static void finish(struct script_runner *runner, const char *reason) {
@@ -156,7 +161,8 @@ static void judge(struct script_runner *runner) {
         return;
     }
     /* A worker that had it and lost it does not come back. */
-    bool is_late = runner->is_late || (runner->was_taken && runner->seen == SCRIPT_ITEM_LAPSED);
+    bool is_late =
+        runner->is_late || (runner->seen == SCRIPT_ITEM_LAPSED && may_have_been_taken(runner));
     switch (script_judge(runner->script, runner->seen, is_late)) {
     case SCRIPT_WAIT:
         look_in(runner, runner->state == RUNNER_WAITING ? LOOK_WHILE_WAITING_MS
@@ -188,10 +194,12 @@ static void on_looked(void *context, const struct api_answer *answer) {
     runner->look = NULL;
     if (answer->error == NULL) {
         runner->seen = script_item_of(answer->body, runner->acknowledged_at);
+        runner->is_unseen = runner->is_unseen && runner->seen == SCRIPT_ITEM_LAPSED;
     } else if (answer->status == 404) {
         runner->seen = SCRIPT_ITEM_OVER;
     } else {
         runner->seen = SCRIPT_ITEM_UNKNOWN;
+        runner->is_unseen = true;
         log_debug("work %s could not be looked at: %s", runner->item->id, answer->error->message);
     }
     if (runner->seen == SCRIPT_ITEM_TAKEN && !runner->was_taken) {
@@ -280,6 +288,7 @@ static void run_script(struct script_runner *runner) {
     runner->script = SCRIPT_RUNS;
     runner->seen = SCRIPT_ITEM_CLAIMED;
     runner->was_taken = false;
+    runner->is_unseen = false;
     log_info("session %s: running %s for work %s", runner->item->session_id,
              runner->options.script->path, runner->item->id);
     runner->process = script_launch(runner->options.loop, runner->options.script, runner->item,
@@ -337,7 +346,7 @@ bool script_runner_offer(struct script_runner *runner, struct work_item *item) {
         work_item_free(item); /* delivered twice; the acknowledgement is under way */
         return true;
     }
-    if (runner->was_taken && runner->state == RUNNER_WAITING) {
+    if (runner->state == RUNNER_WAITING && may_have_been_taken(runner)) {
         finish(runner, "left to the queue");
         return false;
     }

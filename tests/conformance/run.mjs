@@ -1,5 +1,5 @@
 // Plays every scenario through every worker and compares what the control plane recorded. Prints flat TAP:
-// one line a scenario and worker. usage: run.mjs HOLT [--workers sdk,serve,run] [--only NAME,...] [--jobs N]
+// one line a scenario and worker. usage: run.mjs HOLT [--workers sdk,serve,poll,run] [--only NAME,...] [--jobs N]
 import assert from 'node:assert/strict';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,7 +24,7 @@ function readArguments(argv) {
     else if (argv[i] === '--jobs') options.jobs = Number(argv[++i]);
     else options.holt = resolve(argv[i]);
   }
-  if (!options.holt) throw new Error('usage: run.mjs HOLT [--workers sdk,serve,run] [--only NAME,...] [--jobs N]');
+  if (!options.holt) throw new Error('usage: run.mjs HOLT [--workers sdk,serve,poll,run] [--only NAME,...] [--jobs N]');
   return options;
 }
 

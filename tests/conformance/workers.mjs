@@ -1,4 +1,5 @@
 // The ways to serve an environment: each entry starts a worker and says where its sessions' files are.
+import { chmodSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 
@@ -45,6 +46,22 @@ export const workers = {
         { env: { ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey } },
       );
       return { workdir: '/workspace', daemon, stateDir: join(state, 'state') };
+    },
+  },
+  poll: {
+    // The script returns at once and its worker comes later, as a container does: the item must wait for it.
+    title: 'holt worker poll, official worker in the background',
+    start: async (processes, setting) => {
+      const workdir = processes.directory();
+      const onWork = join(processes.directory(), 'on-work');
+      writeFileSync(onWork, `#!/bin/sh\n(sleep 0.2; exec '${process.execPath}' '${script('official_item.mjs')}') &\n`);
+      chmodSync(onWork, 0o755);
+      const poller = processes.start('holt worker poll', setting.holt, ['worker', 'poll', '--on-work', onWork], {
+        env: { ...common(setting), WORKDIR: workdir },
+        cwd: workdir,
+      });
+      await processes.said(poller, /polling environment/);
+      return { workdir };
     },
   },
   run: {

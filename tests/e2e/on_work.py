@@ -7,9 +7,8 @@ session is served by nobody, or twice, or a script written for `ant` does not ru
 import json
 import os
 import signal
-import time
 
-from harness import HOLT, WAIT_SECONDS, case, needs_root, run, wait_until
+from harness import HOLT, case, needs_root, run, wait_until
 
 
 def bash(command, expected, is_error=False):
@@ -262,6 +261,27 @@ def impatient(scene):
     program.process.send_signal(signal.SIGTERM)
     assert program.wait() == 0, program.log()
     assert setting.plane.work_states(setting.environment_id) == ["starting"], "left to the queue"
+
+
+@case("holt serve gives the items of an environment to its script")
+def serve(scene):
+    needs_root()
+    setting = Setting(scene)
+    text = (f"id -u > user; grep NoNewPrivs /proc/self/status > privileges; "
+            f"{HOLT} worker run --max-idle 100ms --workdir {setting.directory} &")
+    journal = scene.directory / "journal"
+    daemon = scene.serve(setting.plane, setting.environment_id, setting.key, "--on-work",
+                         setting.script(text), "--journal", str(journal), "--max-sessions", "2")
+    sessions = [setting.session() for _ in range(4)]
+    for session in sessions:
+        setting.plane.finished(session)
+    setting.wait_for_states(*["stopped"] * 4)
+    assert setting.path("user").read_text().strip() != "0"
+    assert setting.path("privileges").read_text().split() == ["NoNewPrivs:", "1"]
+    says(daemon, "ended here")
+    assert daemon.terminate() == 0, daemon.log()
+    events = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
+    assert events.count("session_claimed") == events.count("session_ended") == 4, events
 
 
 run()
