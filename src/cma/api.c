@@ -39,6 +39,7 @@ struct api_call {
     bool is_repeat;
     int64_t timeout_ms;
     size_t response_limit;
+    bool is_raw;
     struct http_request *request;
     struct loop_timer *retry_timer;
     void (*done)(void *context, const struct api_answer *answer);
@@ -247,7 +248,7 @@ static void on_response(void *context, const struct http_response *response) {
     if (!is_good) {
         api_set_error(&error, response, what);
         (void)json_parse(response->body, response->body_length, &body, NULL);
-    } else if (response->body_length > 0 &&
+    } else if (!call->is_raw && response->body_length > 0 &&
                !json_parse(response->body, response->body_length, &body, &error)) {
         (void)error_wrap(&error, "%s", what);
         is_retryable = true; /* cut short or mixed up on the way */
@@ -260,6 +261,8 @@ static void on_response(void *context, const struct http_response *response) {
     }
     call_finish(call, &(struct api_answer){.status = response->status,
                                            .body = body,
+                                           .bytes = is_good ? response->body : NULL,
+                                           .length = is_good ? response->body_length : 0,
                                            .error = error,
                                            .is_retryable = is_retryable,
                                            .retry_after_ms = api_retry_after_ms(response),
@@ -291,7 +294,9 @@ struct api_call *api_call_start(struct api *api, const struct api_request *reque
     call->api = api;
     call->method = memory_string(request->method);
     call->url = memory_format("%s%s", api->base_url, request->path);
-    call->headers = api_headers_new(api, "application/json", request->headers);
+    call->headers = api_headers_new(
+        api, request->is_raw ? "application/binary" : "application/json", request->headers);
+    call->is_raw = request->is_raw;
     if (request->body != NULL) {
         const char *text = json_text(request->body, &call->body_length);
         call->body = memory_string_n(text, call->body_length);

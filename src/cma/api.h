@@ -33,6 +33,8 @@ struct loop *api_loop(const struct api *api);
 struct api_answer {
     long status;              /* 0: no answer came */
     struct json_object *body; /* NULL when there is none or it is null; borrowed */
+    const char *bytes;        /* of a good answer to a raw request; borrowed */
+    size_t length;
     const struct error
         *error;             /* NULL exactly when the status is 2xx and the body is JSON or empty */
     bool is_retryable;      /* the failure may pass: what retries are left to the caller */
@@ -48,6 +50,7 @@ struct api_request {
     int retries;                /* after the first try; see API_RETRIES */
     int64_t timeout_ms;         /* of one try; 0: as api_set_timeout says */
     size_t response_limit;      /* 0: API_RESPONSE_LIMIT */
+    bool is_raw;                /* the answer is bytes of any kind, not JSON */
     void (*done)(void *context, const struct api_answer *answer);
     void *context;
 };

@@ -29,6 +29,7 @@ static const char help[] =
     "  --listen ADDRESS:PORT   where to listen (127.0.0.1:0; port 0 is any free one)\n"
     "  --script FILE           the brain (default: a built-in script that plays all six tools)\n"
     "  --data DIR              keep the state in DIR and continue from it (default: in memory)\n"
+    "  --skills DIR            serve the skills in DIR: folders, zip and tar archives\n"
     "  --api-key KEY           the application's x-api-key (default: any is taken)\n"
     "  --environment-key KEY   a worker key that opens every environment; may be repeated\n"
     "  --lease-ttl DURATION    how long a lease lasts without a heartbeat (120s)\n"
@@ -54,6 +55,7 @@ enum option_code {
     OPTION_LISTEN = 256,
     OPTION_SCRIPT,
     OPTION_DATA,
+    OPTION_SKILLS,
     OPTION_API_KEY,
     OPTION_ENVIRONMENT_KEY,
     OPTION_LEASE_TTL,
@@ -120,6 +122,9 @@ static bool take_option(struct settings *settings, int code, const char *value,
     case OPTION_DATA:
         options->data_directory = value;
         return true;
+    case OPTION_SKILLS:
+        options->skills_directory = value;
+        return true;
     case OPTION_API_KEY:
         options->api_key = value;
         return true;
@@ -153,6 +158,7 @@ static int parse_arguments(struct settings *settings, int argc, char **argv, str
         {"listen", required_argument, NULL, OPTION_LISTEN},
         {"script", required_argument, NULL, OPTION_SCRIPT},
         {"data", required_argument, NULL, OPTION_DATA},
+        {"skills", required_argument, NULL, OPTION_SKILLS},
         {"api-key", required_argument, NULL, OPTION_API_KEY},
         {"environment-key", required_argument, NULL, OPTION_ENVIRONMENT_KEY},
         {"lease-ttl", required_argument, NULL, OPTION_LEASE_TTL},

@@ -20,7 +20,14 @@ enum access {
     ACCESS_SESSION = 4,      /* the token of the session, or of the work item */
 };
 
-enum lookup { LOOKUP_NONE, LOOKUP_ENVIRONMENT, LOOKUP_ITEM, LOOKUP_SESSION, LOOKUP_MEMORY_STORE };
+enum lookup {
+    LOOKUP_NONE,
+    LOOKUP_ENVIRONMENT,
+    LOOKUP_ITEM,
+    LOOKUP_SESSION,
+    LOOKUP_MEMORY_STORE,
+    LOOKUP_SKILLS
+};
 
 enum {
     APPLICATION = ACCESS_ORGANIZATION,
@@ -100,6 +107,12 @@ static const struct route {
      memory_update},
     {"DELETE", "/v1/memory_stores/:/memories/:", "memory.delete", RECORDER, LOOKUP_MEMORY_STORE,
      memory_delete},
+    {"GET", "/v1/skills", "skill.list", ANYONE, LOOKUP_SKILLS, skill_list},
+    {"GET", "/v1/skills/:", "skill.get", ANYONE, LOOKUP_SKILLS, skill_get},
+    {"GET", "/v1/skills/:/versions", "skill.versions", ANYONE, LOOKUP_SKILLS, skill_versions},
+    {"GET", "/v1/skills/:/versions/:", "skill.version", ANYONE, LOOKUP_SKILLS, skill_version},
+    {"GET", "/v1/skills/:/versions/:/content", "skill.content", ANYONE, LOOKUP_SKILLS,
+     skill_content},
     {"POST", "/emulator/environments/:/keys", "emulator.keys", APPLICATION, LOOKUP_ENVIRONMENT,
      environment_add_key},
     {"GET", "/emulator/sessions/:", "emulator.session", APPLICATION, LOOKUP_SESSION,
@@ -287,6 +300,9 @@ static bool is_known_key(struct emulator *emulator, const char *key) {
 
 /* Whether the request is about what the item's token opens. */
 static bool is_token_for(struct request *request, const struct work_item *item) {
+    if (request->is_about_skills) {
+        return true;
+    }
     if (request->memory_store != NULL) {
         return memory_store_is_attached(request->memory_store, item->session_id);
     }
@@ -296,7 +312,7 @@ static bool is_token_for(struct request *request, const struct work_item *item) 
 
 static enum identity identify_bearer(struct request *request, const char *key) {
     struct environment *environment = subject_environment(request);
-    if (request->memory_store != NULL
+    if (request->memory_store != NULL || request->is_about_skills
             ? is_known_key(request->emulator, key)
             : environment != NULL && environment_has_key(environment, key)) {
         return IDENTITY_ENVIRONMENT;
@@ -381,6 +397,9 @@ static bool look_up(struct request *request, enum lookup lookup) {
     void *item = NULL;
     switch (lookup) {
     case LOOKUP_NONE:
+        return true;
+    case LOOKUP_SKILLS:
+        request->is_about_skills = true; /* one that is missing is told by its handler */
         return true;
     case LOOKUP_SESSION:
         request->session = session_find(request->emulator, request->ids[0]);
@@ -584,6 +603,8 @@ struct emulator *emulator_new(struct loop *loop, const struct emulator_options *
     struct emulator *emulator = memory_new(struct emulator);
     emulator->loop = loop;
     emulator->api_key = options->api_key == NULL ? NULL : memory_string(options->api_key);
+    emulator->skills_directory =
+        options->skills_directory == NULL ? NULL : memory_string(options->skills_directory);
     emulator->lease_ttl_ms = options->lease_ttl_ms;
     emulator->environment_keys = json_object_new_object();
     for (size_t i = 0; i < options->environment_key_count; i++) {
@@ -641,5 +662,6 @@ void emulator_free(struct emulator *take_emulator) {
     loop_timer_free(take_emulator->tick);
     loop_timer_free(take_emulator->ping);
     free(take_emulator->api_key);
+    free(take_emulator->skills_directory);
     free(take_emulator);
 }

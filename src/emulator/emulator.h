@@ -22,6 +22,7 @@ struct emulator_options {
     const char *script_text; /* NULL: the built-in script */
     size_t script_length;
     const char *data_directory;          /* NULL: state in memory only */
+    const char *skills_directory;        /* NULL: there are no skills */
     const char *api_key;                 /* NULL: any x-api-key is taken */
     const char *const *environment_keys; /* each opens every environment */
     size_t environment_key_count;

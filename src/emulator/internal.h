@@ -108,6 +108,7 @@ struct emulator {
     struct script_set *scripts;
     struct webhooks *webhooks; /* NULL: none */
     char *api_key;
+    char *skills_directory; /* NULL: none */
     struct json_object *environment_keys; /* {key: true} */
     int64_t lease_ttl_ms;
     struct lh_table *environments;  /* id -> struct environment */
@@ -140,6 +141,7 @@ struct request {
     struct session *session;           /* set for /v1/sessions/:id... */
     struct work_item *item;            /* set for .../work/:id... */
     struct memory_store *memory_store; /* set for /v1/memory_stores/:id... */
+    bool is_about_skills;              /* which every worker may read */
     const char *token_session_id;      /* IDENTITY_SESSION: the token's session */
 };
 
@@ -269,6 +271,13 @@ bool memory_store_is_attached(struct memory_store *store, const char *session_id
 /* Fills in a new session's resources of type memory_store; false after an error was answered. */
 bool memory_stores_attach(struct request *request, struct json_object *session_json);
 void memory_stores_load(struct emulator *emulator);
+
+/* skills.c */
+void skill_list(struct request *request);
+void skill_get(struct request *request);
+void skill_versions(struct request *request);
+void skill_version(struct request *request);
+void skill_content(struct request *request);
 
 /* webhooks.c */
 struct webhooks *webhooks_new(struct loop *loop, const char *url, const char *secret,
