@@ -69,7 +69,7 @@ def needs_root():
 class Program:
     """A started holt command; its output goes to a file."""
 
-    def __init__(self, scene, name, arguments, environment, prefix=()):
+    def __init__(self, scene, name, arguments, environment, prefix=(), pass_fds=()):
         self.name = name
         self.log_path = scene.directory / f"{name}-{len(scene.programs)}.log"
         base = {"PATH": os.environ["PATH"]}
@@ -79,7 +79,8 @@ class Program:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, HOLT, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**base, **environment}, cwd=scene.directory)
+                env={**base, **environment}, cwd=scene.directory,
+                pass_fds=pass_fds)
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -116,8 +117,8 @@ class Scene:
     def logs(self):
         return "".join(f"\n-- {program.name}\n{program.log()[-6000:]}" for program in self.programs)
 
-    def start(self, name, arguments, environment=None, prefix=()):
-        program = Program(self, name, arguments, environment or {}, prefix)
+    def start(self, name, arguments, environment=None, prefix=(), pass_fds=()):
+        program = Program(self, name, arguments, environment or {}, prefix, pass_fds)
         self.programs.append(program)
         return program
 
