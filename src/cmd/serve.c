@@ -11,11 +11,11 @@
 #include "base/io.h"
 #include "base/memory.h"
 #include "cmd/command.h"
+#include "cmd/environments.h"
 #include "cmd/front.h"
 #include "cmd/idle_exit.h"
 #include "cmd/locate.h"
 #include "cmd/serve_webhook.h"
-#include "cmd/worker_id.h"
 #include "config/settings.h"
 #include "net/http_client.h"
 #include "orchestrator/dispatcher.h"
@@ -53,10 +53,9 @@ struct serve {
     struct loop *loop;
     struct keeper *keeper;
     struct http_client *client;
-    struct api *api;
     struct hands *hands;
     struct journal *journal;
-    struct dispatcher *dispatcher;
+    struct environments *environments;
     struct serve_webhook *webhook; /* NULL: none */
     struct idle_exit *idle_exit;   /* NULL: it stays */
     struct error *failure;
@@ -89,7 +88,7 @@ static void serve_fail(struct serve *serve, const struct error *error) {
     loop_stop(serve->loop);
 }
 
-static void on_dispatcher_ended(void *context, const struct error *error) {
+static void on_environments_ended(void *context, const struct error *error) {
     serve_fail(context, error);
 }
 
@@ -108,7 +107,7 @@ static void on_stop_signal(void *context, int signal_number) {
     if (serve->webhook != NULL) { /* whoever comes now finds the next daemon, or tries again */
         webhook_endpoint_set_accepting(serve_webhook_endpoint(serve->webhook), false);
     }
-    dispatcher_stop(serve->dispatcher, is_first ? serve->settings.drain_ms : 0);
+    environments_stop(serve->environments, is_first ? serve->settings.drain_ms : 0);
 }
 
 /* Until the daemon's state is kept a delivery may be taken again: it costs a poll. */
@@ -125,7 +124,7 @@ static bool on_note(void *context, const char *webhook_id, int64_t now_ms, bool 
 static void on_wake(void *context) {
     struct serve *serve = context;
     idle_exit_touch(serve->idle_exit);
-    dispatcher_wake(serve->dispatcher);
+    environments_wake(serve->environments);
 }
 
 static void on_session_ended(void *context, const char *session_id) {
@@ -136,13 +135,13 @@ static void on_session_ended(void *context, const char *session_id) {
 
 static bool is_idle(void *context) {
     const struct serve *serve = context;
-    return !serve->is_stopping && dispatcher_is_idle(serve->dispatcher);
+    return !serve->is_stopping && environments_is_idle(serve->environments);
 }
 
 static void on_idle(void *context) {
     struct serve *serve = context;
     serve->is_stopping = true;
-    dispatcher_stop(serve->dispatcher, 0);
+    environments_stop(serve->environments, 0);
 }
 
 static bool open_webhook(struct serve *serve, struct error **error) {
@@ -192,23 +191,11 @@ static void raise_descriptor_limit(const struct settings *settings) {
     }
 }
 
-static bool read_key(struct environment_settings *environment, struct error **error) {
-    if (environment->key_file != NULL) {
-        credential_free(environment->key);
-        environment->key = credential_read_file(environment->key_file, error);
-        if (environment->key == NULL) {
-            return false;
-        }
-    }
-    return credential_is_sendable(environment->key) ||
-           error_set(error, ERROR_INPUT, "the environment key is malformed");
-}
-
 /* Everything that needs privileges or a path, in the order in which it must happen. */
 static bool serve_prepare(struct serve *serve, struct error **error) {
     const struct settings *settings = &serve->settings;
     raise_descriptor_limit(settings);
-    if (!start_keeper(serve, error) || !read_key(&settings->environments[0], error)) {
+    if (!start_keeper(serve, error) || !environments_read_keys(settings, error)) {
         return false;
     }
     if (settings->journal_path != NULL) {
@@ -230,42 +217,23 @@ static bool serve_prepare(struct serve *serve, struct error **error) {
 
 static bool serve_run(struct serve *serve, struct error **error) {
     const struct settings *settings = &serve->settings;
-    const struct environment_settings *environment = &settings->environments[0];
     const struct hand_configuration configuration = {.workdir = SANDBOX_WORKDIR,
                                                      .max_file_bytes = MAX_FILE_BYTES,
                                                      .read_media = settings->reads_media};
-    CLEANUP_FREE char *worker_id =
-        environment->worker_id == NULL ? worker_id_new() : memory_string(environment->worker_id);
     serve->client = http_client_new(serve->loop, error);
     if (serve->client == NULL) {
         return false;
     }
-    serve->api = api_new(serve->loop, serve->client, environment->base_url,
-                         credential_text(environment->key));
-    api_set_timeout(serve->api, settings->request_timeout_ms);
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
-    log_info("serving environment %s of %s as %s, up to %lld sessions", environment->id,
-             environment->base_url, worker_id, (long long)settings->max_sessions);
-    const struct script_options script = {.path = environment->on_work,
-                                          .environment_key = credential_text(environment->key),
-                                          .base_url = environment->base_url,
-                                          .timeout_ms = environment->on_work_timeout_ms};
-    struct dispatcher_options options = {
-        .loop = serve->loop,
-        .api = serve->api,
-        .hands = serve->hands,
-        .journal = serve->journal,
-        .script = environment->on_work == NULL ? NULL : &script,
-        .environment_id = environment->id,
-        .worker_id = worker_id,
-        .max_sessions = (size_t)settings->max_sessions,
-        .max_idle_ms = settings->max_idle_ms,
-        .poll_interval_ms = settings->poll_interval_ms,
-        .ended = on_dispatcher_ended,
+    struct environments_options options = {
+        .settings = settings,
+        .client = serve->client,
+        .common = {.loop = serve->loop, .hands = serve->hands, .journal = serve->journal},
+        .ended = on_environments_ended,
         .context = serve,
     };
-    serve_webhook_set_polling(serve->webhook, settings, &options);
-    serve->dispatcher = dispatcher_start(&options);
+    serve_webhook_set_polling(serve->webhook, settings, &options.common);
+    serve->environments = environments_start(&options);
     if (settings->exit_when_idle_ms != SETTING_UNSET) {
         serve->idle_exit =
             idle_exit_new(serve->loop, &(struct idle_exit_options){
@@ -287,9 +255,8 @@ static bool serve_run(struct serve *serve, struct error **error) {
 static void serve_release(struct serve *serve) {
     idle_exit_free(serve->idle_exit);
     serve_webhook_free(serve->webhook);
-    dispatcher_free(serve->dispatcher);
+    environments_free(serve->environments);
     hands_free(serve->hands);
-    api_free(serve->api);
     http_client_free(serve->client);
     keeper_stop(serve->keeper);
     journal_close(serve->journal);

@@ -153,6 +153,24 @@ void setting_take_secret(const struct setting *row, void *owner, struct credenti
     *(struct credential **)place_of(row, owner) = take_secret;
 }
 
+void setting_move(const struct setting *row, void *to, void *from) {
+    void *target = place_of(row, to);
+    void *source = place_of(row, from);
+    setting_release(row, to);
+    if (is_number(row)) {
+        *(int64_t *)target = *(int64_t *)source;
+    } else if (row->kind == SETTING_SWITCH) {
+        *(bool *)target = *(bool *)source;
+    } else if (row->kind == SETTING_LIST) {
+        *(struct setting_list *)target = *(struct setting_list *)source;
+        *(struct setting_list *)source = (struct setting_list){NULL, 0};
+    } else if (row->kind == SETTING_SECRET) {
+        *(struct credential **)target = STEAL_PTR(*(struct credential **)source);
+    } else {
+        *(char **)target = STEAL_PTR(*(char **)source);
+    }
+}
+
 void setting_assign_default(const struct setting *row, void *owner) {
     setting_release(row, owner);
     if (row->fallback != NULL) {

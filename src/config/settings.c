@@ -74,19 +74,6 @@ static void keep_given(struct settings *settings) {
     }
 }
 
-static void move_value(const struct setting *row, struct environment_settings *to,
-                       struct environment_settings *from) {
-    setting_release(row, to);
-    if (row->kind == SETTING_SECRET) {
-        setting_take_secret(row, to, from->key);
-        from->key = NULL;
-        return;
-    }
-    char **text = (char **)((char *)from + row->offset);
-    *(char **)((char *)to + row->offset) = *text;
-    *text = NULL;
-}
-
 /* What command line and variables say of the one environment. */
 static void overlay_given(struct settings *settings) {
     struct environment_settings *to = &settings->environments[0];
@@ -98,7 +85,7 @@ static void overlay_given(struct settings *settings) {
     for (size_t i = 0; i < setting_row_count; i++) {
         const struct setting *row = &setting_rows[i];
         if (row->owner == OF_ENVIRONMENT && settings->sources[i] > FROM_FILE) {
-            move_value(row, to, &settings->given);
+            setting_move(row, to, &settings->given);
         }
     }
 }

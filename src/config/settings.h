@@ -40,8 +40,8 @@ struct setting_list {
 struct environment_settings {
     char *id;
     char *base_url;
-    char *worker_id;        /* NULL: the daemon makes one up */
-    char *on_work;          /* a script that serves its sessions; NULL: sandboxes here do */
+    char *worker_id; /* NULL: the daemon makes one up */
+    char *on_work;   /* a script that serves its sessions; NULL: sandboxes here do */
     int64_t on_work_timeout_ms;
     char *key_file;         /* NULL: `key` is given */
     char *key_variable;     /* where `key` was taken from, or NULL */

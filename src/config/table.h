@@ -66,6 +66,8 @@ void setting_expectation(const struct setting *row, struct buffer *out);
 void *setting_owner(const struct setting *row, struct settings *settings);
 /* Frees what is there and leaves NULL or an empty list; numbers stay. */
 void setting_release(const struct setting *row, void *owner);
+/* Takes the value of one owner to another; the first has none after it, numbers stay. */
+void setting_move(const struct setting *row, void *to, void *from);
 /* Takes the row's secret from a variable or a word of argv. */
 void setting_take_secret(const struct setting *row, void *owner, struct credential *take_secret);
 

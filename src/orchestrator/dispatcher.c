@@ -413,6 +413,16 @@ struct dispatcher *dispatcher_start(const struct dispatcher_options *options) {
     return dispatcher;
 }
 
+void dispatcher_change(struct dispatcher *dispatcher, const struct dispatcher_changes *changes) {
+    struct dispatcher_options *options = &dispatcher->options;
+    options->max_idle_ms = changes->max_idle_ms;
+    options->poll_interval_ms = changes->poll_interval_ms;
+    if (options->recovery_interval_ms > 0) {
+        options->recovery_interval_ms = changes->recovery_interval_ms;
+    }
+    slots_set_member_limit(dispatcher->slot, changes->max_sessions);
+}
+
 void dispatcher_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
     if (dispatcher->state != DISPATCHER_ENDED) {
         begin_stop(dispatcher, patience_ms);

@@ -55,6 +55,16 @@ struct dispatcher *dispatcher_start(const struct dispatcher_options *options);
 void dispatcher_wake(struct dispatcher *dispatcher);
 /* Whether it serves no session and owes no poll: nothing is lost by leaving now. */
 bool dispatcher_is_idle(const struct dispatcher *dispatcher);
+/* What can be changed while it runs; see dispatcher_options. Sessions that run keep their idle
+ * time.
+ */
+struct dispatcher_changes {
+    size_t max_sessions;
+    int64_t max_idle_ms;
+    int64_t poll_interval_ms;
+    int64_t recovery_interval_ms; /* counts only where there is a recovery poll */
+};
+void dispatcher_change(struct dispatcher *dispatcher, const struct dispatcher_changes *changes);
 /* Claims nothing any more; sessions may finish their calls for up to `patience_ms`. `ended`
  * follows. A second call with 0 hurries them. */
 void dispatcher_stop(struct dispatcher *dispatcher, int64_t patience_ms);
