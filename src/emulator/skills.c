@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -102,6 +103,9 @@ static bool add_tree(struct archive *archive, const char *root, const char *name
 
 static bool zip_tree(const char *root, const char *name, struct buffer *out) {
     struct archive *archive = archive_write_new();
+    /* Names are UTF-8 whatever this process was started with. */
+    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    locale_t before = utf8 == (locale_t)0 ? utf8 : uselocale(utf8);
     bool is_good = archive_write_set_format_zip(archive) == ARCHIVE_OK &&
                    archive_write_set_options(archive, "hdrcharset=UTF-8") <= ARCHIVE_OK &&
                    archive_write_set_bytes_in_last_block(archive, 1) == ARCHIVE_OK &&
@@ -109,6 +113,10 @@ static bool zip_tree(const char *root, const char *name, struct buffer *out) {
                    add_tree(archive, root, name);
     is_good = archive_write_close(archive) == ARCHIVE_OK && is_good;
     (void)archive_write_free(archive);
+    if (utf8 != (locale_t)0) {
+        (void)uselocale(before);
+        freelocale(utf8);
+    }
     return is_good;
 }
 

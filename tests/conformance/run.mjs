@@ -1,7 +1,8 @@
 // Plays every scenario through every worker and compares what the control plane recorded. Prints flat TAP:
 // one line a scenario and worker. usage: run.mjs HOLT [--workers sdk,serve,poll,run] [--only NAME,...] [--jobs N]
 import assert from 'node:assert/strict';
-import { resolve } from 'node:path';
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Processes } from './processes.mjs';
 import { itemsStopped, playSession, startControlPlane } from './session.mjs';
@@ -12,6 +13,8 @@ import { workers } from './workers.mjs';
 const MAX_IDLE_MS = 1000;
 const LEASE_TTL_SECONDS = 30;
 const SCRIPTS = fileURLToPath(new URL('scenarios.json', import.meta.url));
+
+const VECTORS = fileURLToPath(new URL('../vectors/skills.json', import.meta.url));
 
 const callTypes = ['agent.tool_use', 'agent.custom_tool_use'];
 const resultTypes = { 'user.tool_result': 'tool_use_id', 'user.custom_tool_result': 'custom_tool_use_id' };
@@ -67,11 +70,29 @@ function checkReport(report, scenario) {
   }
 }
 
+/** A directory for `holt emulate --skills`: the archives of the vectors and a folder; returns its options. */
+function makeSkills(directory) {
+  const ids = ['folder'];
+  for (const { id, archive_base64 } of JSON.parse(readFileSync(VECTORS))) {
+    writeFileSync(join(directory, `${id}.tar`), Buffer.from(archive_base64, 'base64'));
+    ids.push(id);
+  }
+  const folder = join(directory, 'folder');
+  mkdirSync(join(folder, 'deep', 'empty'), { recursive: true });
+  writeFileSync(join(folder, 'SKILL.md'), '---\nname: folder\n---\n');
+  writeFileSync(join(folder, 'deep', 'žluťoučký kůň.bin'), Buffer.from(Array.from({ length: 70_000 }, (_, i) => i % 251)));
+  writeFileSync(join(folder, 'deep', 'run'), '#!/bin/sh\n');
+  chmodSync(join(folder, 'deep', 'run'), 0o755);
+  symlinkSync('/etc/passwd', join(folder, 'left-out'));
+  return { more: ['--skills', directory], skills: ids };
+}
+
 async function playScenario(options, name, workerName) {
   const scenario = scenarios[name];
   const processes = new Processes();
   try {
-    const plane = await startControlPlane(processes, options.holt, SCRIPTS, scenario.leaseTtl ?? LEASE_TTL_SECONDS);
+    const more = scenario.skills ? makeSkills(processes.directory()) : {};
+    const plane = await startControlPlane(processes, options.holt, SCRIPTS, scenario.leaseTtl ?? LEASE_TTL_SECONDS, more);
     const count = scenario.sessions ?? 1;
     const place = await workers[workerName].start(processes, {
       holt: options.holt,

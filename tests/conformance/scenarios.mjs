@@ -9,6 +9,7 @@
 //   differs      indices of calls whose result may differ between workers, with the reason
 //   only         the workers that it is for (default: all)
 //   status       the session's status at the end (default: idle)
+//   skills       the agent has skills: the archives of tests/vectors/skills.json and a folder
 //   isBroken     the stream is made to lose events: what it brought is not compared with the history
 export const scenarios = {
   bash: {},
@@ -40,4 +41,5 @@ export const scenarios = {
   interrupted: { differs: [0] },
   second_turn: { turns: ['go', 'go on'], maxIdleMs: 5000 },
   overloaded: { isBroken: true },
+  skills: { skills: true },
 };

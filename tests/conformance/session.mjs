@@ -8,7 +8,7 @@ const HISTORY_MS = 500;
 const BOUND_MS = 100_000;
 
 /** Starts `holt emulate` on a free port and makes an environment with a key on it through the official client. */
-export async function startControlPlane(processes, holt, scripts, leaseTtlSeconds, { more = [] } = {}) {
+export async function startControlPlane(processes, holt, scripts, leaseTtlSeconds, { more = [], skills = [] } = {}) {
   const emulator = processes.start('holt emulate', holt, [
     'emulate',
     ...['--listen', '127.0.0.1:0'],
@@ -36,6 +36,7 @@ export async function startControlPlane(processes, holt, scripts, leaseTtlSecond
         input_schema: { type: 'object', properties: { question: { type: 'string' } } },
       },
     ],
+    skills: skills.map((id) => ({ type: 'custom', skill_id: id, version: 'latest' })),
   });
   return { emulator, baseURL, client, environmentId: environment.id, environmentKey: key, agentId: agent.id };
 }
