@@ -135,6 +135,7 @@ void environments_change(struct environments *environments) {
     const struct slots_limits limits = limits_of(settings);
     for (size_t i = 0; i < environments->count; i++) {
         const struct environment_settings *environment = &settings->environments[i];
+        api_set_timeout(environments->served[i].api, settings->request_timeout_ms);
         dispatcher_change(environments->served[i].dispatcher,
                           &(struct dispatcher_changes){
                               .max_sessions = (size_t)environment->max_sessions,

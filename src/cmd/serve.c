@@ -110,6 +110,24 @@ static void on_stop_signal(void *context, int signal_number) {
     environments_stop(serve->environments, is_first ? serve->settings.drain_ms : 0);
 }
 
+/* Privileges are gone: what is read now must be readable to whom we have become. */
+static void on_reload_signal(void *context, int signal_number) {
+    (void)signal_number;
+    struct serve *serve = context;
+    CLEANUP_ERROR struct error *error = NULL;
+    if (serve->is_stopping || !settings_reload(&serve->settings)) {
+        return;
+    }
+    if (serve->environments != NULL) {
+        environments_change(serve->environments);
+    }
+    settings_apply_log(&serve->settings);
+    if (!serve_webhook_change(serve->webhook, &serve->settings, &error)) {
+        CLEANUP_FREE char *text = error_text(error);
+        log_warn("the webhook secrets stay as they were: %s", text);
+    }
+}
+
 /* Until the daemon's state is kept a delivery may be taken again: it costs a poll. */
 static bool on_note(void *context, const char *webhook_id, int64_t now_ms, bool *is_new,
                     struct error **error) {
@@ -206,6 +224,7 @@ static bool serve_prepare(struct serve *serve, struct error **error) {
     }
     if (!loop_on_signal(serve->loop, SIGTERM, on_stop_signal, serve, error) ||
         !loop_on_signal(serve->loop, SIGINT, on_stop_signal, serve, error) ||
+        !loop_on_signal(serve->loop, SIGHUP, on_reload_signal, serve, error) ||
         !open_webhook(serve, error)) {
         return false;
     }
@@ -270,9 +289,12 @@ static int run_serve(int argc, char **argv) {
     if (!settings_load(&serve.settings, argc, argv, &error)) {
         CLEANUP_FREE char *text = error_text(error);
         exit_code = command_usage_error(&command_serve, "%s", text);
-    } else if (!settings_apply_log(&serve.settings, &error) || !serve_prepare(&serve, &error) ||
-               !serve_run(&serve, &error)) {
-        exit_code = command_report(&command_serve, error);
+    } else {
+        settings_apply_log(&serve.settings);
+        settings_warn(&serve.settings);
+        if (!serve_prepare(&serve, &error) || !serve_run(&serve, &error)) {
+            exit_code = command_report(&command_serve, error);
+        }
     }
     serve_release(&serve);
     settings_free(&serve.settings);

@@ -18,22 +18,20 @@ struct serve_webhook {
     char *url;
 };
 
-static bool read_secrets(struct serve_webhook *webhook, const struct settings *settings,
+static bool read_secrets(struct webhook_secrets *secrets, const struct settings *settings,
                          struct error **error) {
-    webhook->secrets = webhook_secrets_new();
     for (size_t i = 0; i < settings->webhook_secret_files.count; i++) {
         const char *path = settings->webhook_secret_files.items[i];
         struct credential *secret = credential_read_file(path, error);
         bool is_good =
-            secret != NULL && webhook_secrets_add(webhook->secrets, credential_text(secret), error);
+            secret != NULL && webhook_secrets_add(secrets, credential_text(secret), error);
         credential_free(secret);
         if (!is_good) {
             return error_wrap(error, "webhook secret %s", path);
         }
     }
     if (settings->webhook_secret != NULL) {
-        return webhook_secrets_add(webhook->secrets, credential_text(settings->webhook_secret),
-                                   error) ||
+        return webhook_secrets_add(secrets, credential_text(settings->webhook_secret), error) ||
                error_wrap(error, "ANTHROPIC_WEBHOOK_SIGNING_KEY");
     }
     return settings->webhook_secret_files.count > 0 ||
@@ -97,10 +95,28 @@ bool serve_webhook_open(struct loop *loop, const struct settings *settings,
                          settings->poll);
     }
     *webhook = memory_new(struct serve_webhook);
-    if (!read_secrets(*webhook, settings, error) || !read_certificate(*webhook, settings, error)) {
+    (*webhook)->secrets = webhook_secrets_new();
+    if (!read_secrets((*webhook)->secrets, settings, error) ||
+        !read_certificate(*webhook, settings, error)) {
         return false;
     }
     return listen_as_told(*webhook, loop, settings, callbacks, STEAL_FD(handed_fd), error);
+}
+
+bool serve_webhook_change(struct serve_webhook *webhook, const struct settings *settings,
+                          struct error **error) {
+    if (webhook == NULL) {
+        return true;
+    }
+    struct webhook_secrets *secrets = webhook_secrets_new();
+    if (!read_secrets(secrets, settings, error)) {
+        webhook_secrets_free(secrets);
+        return false;
+    }
+    webhook_endpoint_set_secrets(webhook->endpoint, secrets);
+    webhook_secrets_free(webhook->secrets);
+    webhook->secrets = secrets;
+    return true;
 }
 
 const char *serve_webhook_url(const struct serve_webhook *webhook) {

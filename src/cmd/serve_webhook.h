@@ -29,6 +29,12 @@ bool serve_webhook_open(struct loop *loop, const struct settings *settings,
 /* Where to send webhooks, "https://127.0.0.1:8443/webhook", as far as this process knows. */
 const char *serve_webhook_url(const struct serve_webhook *webhook);
 struct webhook_endpoint *serve_webhook_endpoint(const struct serve_webhook *webhook);
+/*
+ * Reads the secrets again; the old ones stay when any cannot be read. Privileges are gone by then:
+ * the files must be readable to the user that the daemon has become. NULL is fine.
+ */
+bool serve_webhook_change(struct serve_webhook *webhook, const struct settings *settings,
+                          struct error **error);
 /* How dispatchers learn of work, with this endpoint or (NULL) without one. */
 void serve_webhook_set_polling(const struct serve_webhook *webhook, const struct settings *settings,
                                struct dispatcher_options *options);

@@ -36,6 +36,9 @@ void assign_defaults(struct settings *settings);
 /* One more environment with its defaults. */
 struct environment_settings *add_environment(struct settings *settings);
 void free_environment(struct environment_settings *environment);
+/* What must hold within and between environments. `takes_keys`: they are taken out of the variables
+ * that are named for them, and every environment must have one. */
+void check_environments(struct settings *settings, bool takes_keys, struct problems *problems);
 /* Gives every environment the daemon's value where it has none of its own. */
 void inherit_settings(struct settings *settings);
 

@@ -139,6 +139,12 @@ static void check_environment(struct settings *settings, size_t index, bool take
     }
 }
 
+void check_environments(struct settings *settings, bool takes_keys, struct problems *problems) {
+    for (size_t i = 0; i < settings->environment_count; i++) {
+        check_environment(settings, i, takes_keys, problems);
+    }
+}
+
 void inherit_settings(struct settings *settings) {
     static const char section[] = ENVIRONMENTS_KEY ".";
     for (size_t i = 0; i < setting_row_count; i++) {
@@ -181,9 +187,7 @@ static void resolve(struct settings *settings, bool takes_keys, struct problems 
     } else {
         refuse_given(settings, problems);
     }
-    for (size_t i = 0; i < settings->environment_count; i++) {
-        check_environment(settings, i, takes_keys, problems);
-    }
+    check_environments(settings, takes_keys, problems);
     inherit_settings(settings);
 }
 
@@ -217,12 +221,14 @@ bool settings_load(struct settings *settings, int argc, char **argv, struct erro
     return is_good(&problems, error);
 }
 
-bool settings_apply_log(const struct settings *settings, struct error **error) {
+void settings_apply_log(const struct settings *settings) {
     log_configure_format(strcmp(settings->log_format, "json") == 0 ? LOG_FORMAT_JSON
                                                                    : LOG_FORMAT_TEXT);
-    if (!log_configure_levels(settings->log_levels, error)) {
-        return false;
-    }
+    (void)log_configure_levels(settings->log_levels,
+                               NULL); /* they were checked when they were read */
+}
+
+void settings_warn(const struct settings *settings) {
     for (size_t i = 0; i < setting_row_count; i++) {
         const struct setting *row = &setting_rows[i];
         if (row->kind == SETTING_SECRET && settings->sources[i] == FROM_COMMAND_LINE) {
@@ -230,7 +236,6 @@ bool settings_apply_log(const struct settings *settings, struct error **error) {
                      row->variable);
         }
     }
-    return true;
 }
 
 void settings_check(const char *path, struct setting_list *problems_found, char **summary) {

@@ -114,8 +114,10 @@ void settings_check(const char *path, struct setting_list *problems, char **summ
  * value is from; secrets are only said to be set. */
 bool settings_show(const char *path, char **text, struct error **error);
 void setting_list_free(struct setting_list *list);
-/* Makes the log as the settings say, and warns of what is unwise in them. */
-bool settings_apply_log(const struct settings *settings, struct error **error);
+/* Makes the log as the settings say. */
+void settings_apply_log(const struct settings *settings);
+/* Warns of what is unwise in them. */
+void settings_warn(const struct settings *settings);
 /* The options with their defaults, as lines of a help text; the caller frees it. */
 char *settings_help(void);
 /* Wipes secrets; the struct is empty after it. */

@@ -155,6 +155,7 @@ const struct setting setting_rows[] = {
      .option = "recovery-interval",
      .kind = SETTING_DURATION,
      DAEMON(int64_t, recovery_interval_ms),
+     .is_live = true,
      .fallback = "15s",
      .word = "DURATION",
      .help = "between the polls of --poll recovery"},
@@ -176,6 +177,7 @@ const struct setting setting_rows[] = {
      .option = "webhook-secret-file",
      .kind = SETTING_LIST,
      DAEMON(struct setting_list, webhook_secret_files),
+     .is_live = true,
      .word = "FILE",
      .help =
          "holds a signing secret, whsec_...; may be repeated, for a rotation; else the secret is "
@@ -215,6 +217,7 @@ const struct setting setting_rows[] = {
      .option = "request-timeout",
      .kind = SETTING_DURATION,
      DAEMON(int64_t, request_timeout_ms),
+     .is_live = true,
      .fallback = "60s",
      .word = "DURATION",
      .help = "one try of a request to the control plane; event streams may be silent for two"},

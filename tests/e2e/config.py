@@ -4,10 +4,16 @@
 When one of these fails, an operator's file does something else than it says, or a mistake in one
 environment ends the others.
 """
+import base64
+import hashlib
+import hmac
 import os
 import pathlib
 import signal
 import subprocess
+import time
+import urllib.error
+import urllib.request
 
 from harness import HOLT, case, needs_root, run, wait_until
 
@@ -134,6 +140,106 @@ def check(scene):
     assert holt("config", "show", str(path)).returncode == 1
     for arguments in (["check", "a", "b"], ["check", "--nosuch"], ["show", "a", "b"]):
         assert holt("config", *arguments).returncode == 2, arguments
+
+
+def reload(daemon, path, text, expected):
+    write(path, text)
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: expected in daemon.log(), f"the log to say {expected!r}")
+
+
+@case("SIGHUP changes what can change, and says what cannot")
+def reload_changes(scene):
+    needs_root()
+    one = Served(scene)
+    lines = ["max_sessions = 1", 'max_idle = "1h"']
+    daemon, path = serve(scene, general(scene, *lines) + one.table(), "--drain", "5s")
+    one.plane.finished(one.plane.session(one.id))
+    waiting = one.plane.session(one.id)  # no slot: the first session idles for an hour
+    lines = ["max_sessions = 2", 'max_idle = "50ms"', 'drain = "1s"', 'read_media = false',
+             "[log]", 'format = "json"']
+    reload(daemon, path, general(scene, *lines) + one.table('worker_id = "w"') +
+           Served(scene).table(), "was read again")
+    one.plane.finished(waiting)
+    log = daemon.log()
+    assert f"{path} was read again; changed: max_sessions, max_idle, log.format" in log, log
+    for words in ("read_media has changed: it takes effect when holt serve starts again",
+                  f"environments.worker_id of {one.id} has changed: it takes effect when",
+                  "is new: it is served when holt serve starts again"):
+        assert words in log, words
+    assert "drain" not in log, "the command line comes first"
+    assert '"room":"orchestrator"' in log, "the form of the log did not change"
+    assert daemon.terminate() == 0, daemon.log()
+
+
+def deliver(url, key):
+    """The status of a genuine delivery that is signed with `key`."""
+    body = b'{"type":"event","id":"e","data":{"type":"session.created","id":"sesn_1"}}'
+    stamp = str(int(time.time()))
+    mac = hmac.new(key, b"msg_1." + stamp.encode() + b"." + body, hashlib.sha256).digest()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, {
+                "webhook-id": "msg_1", "webhook-timestamp": stamp,
+                "webhook-signature": "v1," + base64.b64encode(mac).decode()}), timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as answer:
+        return answer.code
+
+
+@case("SIGHUP takes new webhook secrets, and keeps the old ones when one cannot be read")
+def reload_secrets(scene):
+    needs_root()
+    one = Served(scene)
+    keys = [b"holt-test-signing-key-0123456789", b"holt-another-key-of-the-rotation"]
+    paths = [scene.directory / f"secret-{number}" for number in range(2)]
+    for path, key in zip(paths, keys):
+        path.write_text("whsec_" + base64.b64encode(key).decode() + "\n")
+
+    def text(*files):
+        listed = ", ".join(f'"{file}"' for file in files)
+        return (general(scene) + f'[webhook]\nlisten = "127.0.0.1:0"\nsecret_files = [{listed}]\n' +
+                one.table())
+
+    daemon, path = serve(scene, text(paths[0]))
+    url = (scene.directory / "ready").read_text().strip()
+    assert [deliver(url, key) for key in keys] == [200, 401]
+    reload(daemon, path, text(paths[1]), "changed: webhook.secret_files")
+    assert [deliver(url, key) for key in keys] == [401, 200]
+    paths[0].chmod(0o600)  # root's own
+    reload(daemon, path, text(*paths), "the webhook secrets stay as they were")
+    assert [deliver(url, key) for key in keys] == [401, 200]
+    assert daemon.terminate() == 0, daemon.log()
+
+
+@case("a bad file on SIGHUP changes nothing and every mistake is said")
+def reload_bad(scene):
+    needs_root()
+    one = Served(scene)
+    good = general(scene) + one.table()
+    daemon, path = serve(scene, good)
+    reload(daemon, path, 'max_sessions = 0\nlog.level = "loud"\n', "nothing was changed")
+    assert f"{path}:1: max_sessions takes" in daemon.log(), daemon.log()
+    assert f"{path}:2: log.level takes" in daemon.log(), daemon.log()
+    path.unlink()
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "cannot be read: No such file" in daemon.log(), "the missing file")
+    reload(daemon, path, good, "was read again; changed: nothing")
+    path.chmod(0o600)  # root's own: the daemon gave that up
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "cannot be read: Permission denied" in daemon.log(), "the unreadable file")
+    one.plane.finished(one.plane.session(one.id))
+    assert daemon.terminate() == 0, daemon.log()
+
+
+@case("SIGHUP without a file is only a warning")
+def reload_without(scene):
+    needs_root()
+    one = Served(scene)
+    daemon = scene.serve(one.plane, one.id, one.key_file.read_text().strip())
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "there is no configuration file" in daemon.log(), "the warning")
+    one.plane.finished(one.plane.session(one.id))
+    assert daemon.terminate() == 0, daemon.log()
 
 
 run()
