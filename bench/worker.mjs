@@ -1,105 +1,67 @@
 // Measures the official worker and `holt serve` in one run, with the same control plane, client and scripts.
 // usage: tests/conformance/run bench/worker.mjs HOLT [CALLS]
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { fileURLToPath } from 'node:url';
-import { family, memoryOf } from '../tests/conformance/host.mjs';
-import { Processes, sleep, until } from '../tests/conformance/processes.mjs';
-import { playSession, startControlPlane } from '../tests/conformance/session.mjs';
-import { workers } from '../tests/conformance/workers.mjs';
+import { cpuOf } from '../tests/conformance/host.mjs';
+import { sleep } from '../tests/conformance/processes.mjs';
+import { playSession } from '../tests/conformance/session.mjs';
+import { BOUND_MS, bash, memory, percentile, printTable, withWorker } from './measure.mjs';
 
 const holt = resolve(process.argv[2]);
-const CALLS = Number(process.argv[3] ?? 300);
-const CLAIMS = 10;
-// The worker has been idle for this long when a session comes, a little longer each time: at any phase of its polling.
-const IDLE_MS = 1500;
-const IDLE_STEP_MS = 230;
+const CALLS = Number(process.argv[3] ?? 1000);
+const WINDOW = 10;
 const SESSIONS = 10;
 const SETTLE_MS = 2000;
-const BOUND_MS = 300_000;
 
-const percentile = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
+const times = (count, step) => Array.from({ length: count }, () => step);
+const END = { end_turn: true };
+const read = { calls: [{ name: 'read', input: { file_path: 'small.txt' } }] };
 
-function writeScripts(directory) {
-  const { scripts } = JSON.parse(readFileSync(fileURLToPath(new URL('worker.json', import.meta.url))));
-  const call = { calls: [{ name: 'bash', input: { command: 'true' } }] };
-  // The first call starts the shell; it is not counted.
-  scripts.round_trips = { steps: [...Array.from({ length: CALLS + 1 }, () => call), { end_turn: true }] };
-  const path = join(directory, 'scripts.json');
-  writeFileSync(path, JSON.stringify({ scripts }));
-  return path;
-}
+// The first call starts the shell, or makes the file; it is not counted.
+const scripts = {
+  bash: { steps: [bash('true'), ...times(CALLS, bash('true')), END] },
+  read: { steps: [bash('seq 20 > small.txt'), ...times(CALLS, read), END] },
+  hold: { steps: [bash('true'), { calls: [{ name: 'ask_person', input: {}, custom: true }] }, END] },
+};
 
-/** Runs `body` with a fresh control plane and worker. */
-async function withWorker(name, settings, body) {
-  const processes = new Processes();
-  try {
-    const plane = await startControlPlane(processes, holt, writeScripts(processes.directory()), 60);
-    const started = processes.children.length;
-    await workers[name].start(processes, { holt, ...plane, maxIdleMs: 500, ...settings });
-    const roots = processes.children.slice(started).map(({ child }) => child.pid);
-    return await processes.whileRunning(body(plane, () => memoryOf(roots.flatMap((pid) => family(pid)))));
-  } catch (error) {
-    error.message += `\n${processes.logs()}`;
-    throw error;
-  } finally {
-    await processes.end();
-  }
-}
-
-/** From the session's creation until its first result is seen in the stream, sessions one after the other. */
-const queuedToFirstResult = (name) =>
-  withWorker(name, {}, async (plane) => {
-    const times = [];
-    for (let i = 0; i < CLAIMS; i++) {
-      await sleep(IDLE_MS + i * IDLE_STEP_MS);
-      const begun = performance.now();
-      const onEvent = ({ type }) => type === 'user.tool_result' && times.push(performance.now() - begun);
-      await playSession(plane, { script: 'first_result', onEvent, boundMs: BOUND_MS });
-      // Until the worker is free for the next one.
-      await until('the item to be stopped', async () => {
-        const items = [];
-        for await (const item of plane.client.beta.environments.work.list(plane.environmentId)) items.push(item);
-        return items.every(({ state }) => state === 'stopped');
-      });
-    }
-    return times.sort((a, b) => a - b);
-  });
-
-/** From a call's event to its result's event, both as the client sees them in its stream. */
-const roundTrips = (name) =>
-  withWorker(name, {}, async (plane) => {
-    const asked = new Map();
-    const times = [];
+/**
+ * What a call costs, from result to result as the client sees them in its stream, over ten calls each: it may read
+ * several events in one piece. And the processor time that the worker's processes take meanwhile: following the
+ * session costs the client and the control plane, not the worker.
+ */
+const roundTrips = (name, script) =>
+  withWorker(holt, name, { scripts }, async (plane, members) => {
     const ends = [];
+    const cpu = [];
+    const note = () => cpu.push({ all: cpuOf(members()), shell: cpuOf(members(), 'bash') });
     const onEvent = (event) => {
-      if (event.type === 'agent.tool_use') asked.set(event.id, performance.now());
-      if (event.type === 'user.tool_result') {
-        ends.push(performance.now());
-        times.push(ends.at(-1) - asked.get(event.tool_use_id));
-      }
+      if (event.type !== 'user.tool_result') return;
+      if (ends.length === 0 || ends.length === CALLS) note();
+      ends.push(performance.now());
     };
-    await playSession(plane, { script: 'round_trips', onEvent, boundMs: BOUND_MS });
-    const sorted = times.slice(1).sort((a, b) => a - b);
-    return { sorted, mean: (ends.at(-1) - ends[0]) / CALLS };
+    await playSession(plane, { script, onEvent, boundMs: BOUND_MS });
+    const sorted = [];
+    for (let i = WINDOW; i < ends.length; i += WINDOW) sorted.push((ends[i] - ends[i - WINDOW]) / WINDOW);
+    sorted.sort((a, b) => a - b);
+    const taken = (key) => ((cpu[1][key] - cpu[0][key]) * 1000) / CALLS;
+    return { sorted, mean: (ends.at(-1) - ends[0]) / CALLS, cpu: taken('all'), cpuOfShell: taken('shell') };
   });
 
 /** The official worker serves one session at a time, so ten sessions need ten of it. */
-async function memory(name) {
-  const idle = await withWorker(name, {}, async (_plane, measure) => {
+async function memories(name) {
+  const idle = await withWorker(holt, name, { scripts }, async (_plane, members) => {
     await sleep(SETTLE_MS);
-    return measure();
+    return memory(members);
   });
   const settings = name === 'sdk' ? { workers: SESSIONS } : {};
-  const busy = await withWorker(name, settings, async (plane, measure) => {
+  const busy = await withWorker(holt, name, { scripts, ...settings }, async (plane, members) => {
     let here = 0;
     let measured;
     const result = new Promise((done) => (measured = done));
     const answerCustom = async () => {
       if (++here === SESSIONS) {
         await sleep(SETTLE_MS);
-        measured(measure());
+        measured(memory(members));
       }
       await result;
       return 'go on';
@@ -114,15 +76,19 @@ async function memory(name) {
 }
 
 async function measure(name) {
-  const claims = await queuedToFirstResult(name);
-  const trips = await roundTrips(name);
-  const { idle, busy } = await memory(name);
+  const shell = await roundTrips(name, 'bash');
+  const file = await roundTrips(name, 'read');
+  const { idle, busy } = await memories(name);
   return {
-    [`queued to first result, p50 of ${CLAIMS}, ms`]: percentile(claims, 0.5),
-    [`queued to first result, worst of ${CLAIMS}, ms`]: claims.at(-1),
-    [`bash true round trip, p50 of ${CALLS}, ms`]: percentile(trips.sorted, 0.5),
-    [`bash true round trip, p99 of ${CALLS}, ms`]: percentile(trips.sorted, 0.99),
-    'bash true, whole session / calls, ms': trips.mean,
+    'bash true, ms a call, mean': shell.mean,
+    'bash true, ms a call over ten calls, p50': percentile(shell.sorted, 0.5),
+    'bash true, ms a call over ten calls, p99': percentile(shell.sorted, 0.99),
+    'read, ms a call, mean': file.mean,
+    'read, ms a call over ten calls, p50': percentile(file.sorted, 0.5),
+    'read, ms a call over ten calls, p99': percentile(file.sorted, 0.99),
+    'CPU of 1,000 bash calls, with the shell, s': shell.cpu,
+    'CPU of 1,000 bash calls, without the shell, s': shell.cpu - shell.cpuOfShell,
+    'CPU of 1,000 read calls, s': file.cpu,
     'memory idle, PSS, MB': idle.pss / 1024,
     'memory idle, RSS, MB': idle.rss / 1024,
     [`memory at ${SESSIONS} sessions, PSS, MB`]: busy.pss / 1024,
@@ -133,17 +99,10 @@ async function measure(name) {
 const wanted = (process.env.BENCH_WORKERS ?? 'sdk,serve').split(',');
 const measured = {};
 for (const name of wanted) measured[name] = await measure(name);
-const { sdk: official, serve: own } = measured;
-if (!official || !own) {
+if (wanted.length < 2) {
   console.log(JSON.stringify(measured, undefined, 2));
-  process.exit(0);
-}
-console.log('Official worker (@anthropic-ai/sdk 1.11.0) and holt serve, same control plane and client');
-console.log(`command: tests/conformance/run bench/worker.mjs ${process.argv.slice(2).join(' ')}`);
-console.log(`${''.padEnd(42)}${'official'.padStart(12)}${'holt'.padStart(12)}${'ratio'.padStart(10)}`);
-for (const [label, value] of Object.entries(official)) {
-  const ratio = `${(value / own[label]).toFixed(1)} x`;
-  console.log(
-    `${label.padEnd(42)}${value.toFixed(2).padStart(12)}${own[label].toFixed(2).padStart(12)}${ratio.padStart(10)}`,
-  );
+} else {
+  console.log('Official worker (@anthropic-ai/sdk 1.11.0) and holt serve, same control plane and client');
+  console.log(`command: tests/conformance/run bench/worker.mjs ${process.argv.slice(2).join(' ')}`);
+  printTable(measured.sdk, measured.serve);
 }

@@ -62,6 +62,21 @@ export function memoryOf(members) {
   return total;
 }
 
+const TICKS_PER_SECOND = 100; // USER_HZ: what /proc counts in, on every architecture Debian has
+
+/** Processor seconds of processes, and of their children that have ended; of those named `name` only, if given. */
+export function cpuOf(members, name) {
+  let ticks = 0;
+  for (const { pid } of members) {
+    const stat = readOr(`/proc/${pid}/stat`, '');
+    const comm = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    if (stat === '' || (name !== undefined && comm !== name)) continue;
+    for (const field of [11, 12, 13, 14]) ticks += Number(fields[field]); // utime, stime, cutime, cstime
+  }
+  return ticks / TICKS_PER_SECOND;
+}
+
 /** Mounts of any process's namespace that name the directory. */
 export function mountsBelow(directory) {
   const found = new Set();

@@ -42,8 +42,9 @@ export const workers = {
           ...['--base-url', setting.baseURL],
           ...['--state-dir', join(state, 'state')],
           ...['--max-idle', `${setting.maxIdleMs}ms`],
+          ...(setting.more ?? []),
         ],
-        { env: { ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey } },
+        { env: { ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey, ...setting.env } },
       );
       return { workdir: '/workspace', daemon, stateDir: join(state, 'state') };
     },
