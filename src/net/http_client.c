@@ -405,8 +405,10 @@ static bool request_prepare(struct http_request *request,
     (void)curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     (void)curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     (void)curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    /* Waiting for a connection to share beats opening one for each of fifty sessions. */
-    (void)curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+    /* Waiting for a connection to share beats opening one for each of fifty sessions. Without TLS
+     * there is no HTTP/2 to share, and the wait would be for the end of somebody's long poll. */
+    (void)curl_easy_setopt(easy, CURLOPT_PIPEWAIT,
+                           strncasecmp(options->url, "https:", 6) == 0 ? 1L : 0L);
     (void)curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
     (void)curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)options->timeout_ms);
     (void)curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
