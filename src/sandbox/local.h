@@ -109,6 +109,8 @@ bool local_destroy(struct local_host *host, struct local_sandbox *take_sandbox,
 /* Ends the processes and groups of a sandbox of a dead keeper, then removes its directory. */
 bool local_destroy_remains(struct local_host *host, const char *id, struct error **error);
 
+/* sweep.c: whether a live sandbox lies on that skeleton. */
+bool local_skeleton_is_used(const struct local_host *host, const char *name);
 /* sweep.c: adopts what earlier keepers of this state directory left, if that is wanted, and removes
  * the rest. */
 bool local_sweep(struct local_host *host, struct error **error);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
@@ -63,6 +64,12 @@ bool local_destroy(struct local_host *host, struct local_sandbox *take_sandbox,
         (void)close(take_sandbox->pidfd);
     }
     LIST_REMOVE(take_sandbox, link);
+    /* Of an earlier keeper: it goes with the last sandbox that lies on it. */
+    bool is_complete = false;
+    if (is_gone && strcmp(take_sandbox->skeleton, host->skeleton) != 0 &&
+        !local_skeleton_is_used(host, take_sandbox->skeleton)) {
+        (void)remove_tree(host->state_fd, take_sandbox->skeleton, -1, &is_complete, NULL);
+    }
     free(take_sandbox);
     return is_gone;
 }

@@ -359,7 +359,7 @@ void local_host_close(struct local_host *host) {
 }
 
 void local_host_leave(struct local_host *host) {
-    bool is_empty = LIST_EMPTY(&host->sandboxes);
+    bool is_unused = !local_skeleton_is_used(host, host->skeleton);
     while (!LIST_EMPTY(&host->sandboxes)) {
         struct local_sandbox *sandbox = LIST_FIRST(&host->sandboxes);
         LIST_REMOVE(sandbox, link);
@@ -367,7 +367,7 @@ void local_host_leave(struct local_host *host) {
         free(sandbox);
     }
     bool is_complete = false;
-    if (is_empty) {
+    if (is_unused) {
         (void)remove_tree(host->state_fd, host->skeleton, -1, &is_complete, NULL);
     }
     cgroups_close(&host->cgroups);

@@ -46,22 +46,12 @@ static void adopt_or_remove(void *context, const char *id) {
     sweep->removed_count++;
 }
 
-static bool is_skeleton_in_use(const struct local_host *host, const char *name) {
-    const struct local_sandbox *sandbox = NULL;
-    LIST_FOREACH(sandbox, &host->sandboxes, link) {
-        if (strcmp(sandbox->skeleton, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Each keeper made its own skeleton; those that no living sandbox lies on go. */
 static void remove_skeleton(void *context, const char *name) {
     struct sweep *sweep = context;
     bool is_complete = false;
     if (strncmp(name, "skeleton", strlen("skeleton")) == 0 &&
-        !is_skeleton_in_use(sweep->host, name) && !sweep->has_failed &&
+        !local_skeleton_is_used(sweep->host, name) && !sweep->has_failed &&
         !remove_tree(sweep->host->state_fd, name, -1, &is_complete, sweep->error)) {
         sweep->has_failed = true;
     }
@@ -79,6 +69,16 @@ static bool each_entry(struct sweep *sweep, int directory_fd,
         each(sweep, entry->d_name);
     }
     return !sweep->has_failed;
+}
+
+bool local_skeleton_is_used(const struct local_host *host, const char *name) {
+    const struct local_sandbox *sandbox = NULL;
+    LIST_FOREACH(sandbox, &host->sandboxes, link) {
+        if (strcmp(sandbox->skeleton, name) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool local_sweep(struct local_host *host, struct error **error) {
