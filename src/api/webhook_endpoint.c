@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "cma/work_queue.h"
 #include "net/http_server.h"
@@ -135,6 +136,7 @@ static void take_event(struct webhook_endpoint *endpoint, struct http_exchange *
         return;
     }
     bool is_new = true;
+    (void)FAULT_FAILS("webhook.note.before");
     if (!endpoint->options.note(endpoint->options.context, webhook_id, clock_wall_ms(), &is_new,
                                 &error)) {
         CLEANUP_FREE char *text = error_text(error);
@@ -142,6 +144,7 @@ static void take_event(struct webhook_endpoint *endpoint, struct http_exchange *
         is_new = true;
         reply(take_exchange, 503);
     } else {
+        (void)FAULT_FAILS("webhook.note.after");
         reply(take_exchange, 200);
     }
     log_debug("delivery %s: %s %s%s", webhook_id, event->type, event->object_id,
@@ -221,11 +224,6 @@ struct webhook_endpoint *webhook_endpoint_new(struct loop *loop,
 
 char *webhook_endpoint_address(const struct webhook_endpoint *endpoint) {
     return http_server_address(endpoint->server);
-}
-
-void webhook_endpoint_set_secrets(struct webhook_endpoint *endpoint,
-                                  const struct webhook_secrets *secrets) {
-    endpoint->options.secrets = secrets;
 }
 
 void webhook_endpoint_set_accepting(struct webhook_endpoint *endpoint, bool is_accepting) {
