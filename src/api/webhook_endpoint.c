@@ -226,6 +226,11 @@ char *webhook_endpoint_address(const struct webhook_endpoint *endpoint) {
     return http_server_address(endpoint->server);
 }
 
+void webhook_endpoint_set_secrets(struct webhook_endpoint *endpoint,
+                                  const struct webhook_secrets *secrets) {
+    endpoint->options.secrets = secrets;
+}
+
 void webhook_endpoint_set_accepting(struct webhook_endpoint *endpoint, bool is_accepting) {
     http_server_set_accepting(endpoint->server, is_accepting);
 }

@@ -47,6 +47,9 @@ struct webhook_endpoint *webhook_endpoint_new(struct loop *loop,
                                               struct error **error);
 /* "127.0.0.1:8080"; the caller frees it. */
 char *webhook_endpoint_address(const struct webhook_endpoint *endpoint);
+/* Verifies with these from now on; borrowed. */
+void webhook_endpoint_set_secrets(struct webhook_endpoint *endpoint,
+                                  const struct webhook_secrets *secrets);
 /* While it does not accept, new connections wait in the socket's backlog. */
 void webhook_endpoint_set_accepting(struct webhook_endpoint *endpoint, bool is_accepting);
 /* Connections that are open: what to wait for, within reason, before leaving. */
