@@ -126,6 +126,9 @@ static void on_good_beat(struct lease *lease, struct json_object *body) {
         free(lease->last_heartbeat);
         lease->last_heartbeat = memory_string(last);
     }
+    if (last != NULL && lease->events.beat != NULL) {
+        lease->events.beat(lease->context, last);
+    }
     if (ttl_s > 0 && ttl_s <= TTL_MOST_S) {
         lease->ttl_ms = ttl_s * 1000;
     }
@@ -180,6 +183,10 @@ struct lease *lease_start(struct api *api, const struct work_item *item,
     lease->path =
         memory_format("/v1/environments/%s/work/%s/heartbeat", item->environment_id, item->id);
     lease->is_disputed = item->is_disputed;
+    lease->is_uncertain = item->is_resumed;
+    if (item->last_heartbeat != NULL) {
+        lease->last_heartbeat = memory_string(item->last_heartbeat);
+    }
     lease->ttl_ms = TTL_ASSUMED_MS;
     lease->last_success_ms = clock_monotonic_ms();
     lease->timer = loop_timer_new(api_loop(api), send_beat, lease);

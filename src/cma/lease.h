@@ -21,11 +21,14 @@ enum lease_end {
 struct lease_events {
     /* The first beat succeeded: the item is ours. */
     void (*held)(void *context);
+    /* After each beat that succeeded, before `held`: to be remembered for a restart. May be NULL.
+     */
+    void (*beat)(void *context, const char *last_heartbeat);
     /* No more beats are sent. Called at most once. */
     void (*ended)(void *context, enum lease_end end, const struct error *error);
 };
 
-/* Beats at once. */
+/* Beats at once. For a resumed item the first beat continues what the item remembers. */
 struct lease *lease_start(struct api *api, const struct work_item *item,
                           const struct lease_events *events, void *context);
 /* How long the lease certainly lives yet; 0 when it may be gone, or was never held. */

@@ -24,6 +24,7 @@ void work_item_free(struct work_item *take_item) {
     free(take_item->environment_id);
     free(take_item->session_id);
     free(take_item->api_base_url);
+    free(take_item->last_heartbeat);
     free_secret(take_item->bearer);
     free_secret(take_item->secret);
     free_secret(take_item->text);
@@ -132,6 +133,18 @@ struct api_call *work_queue_acknowledge(struct api *api, const struct work_item 
     CLEANUP_FREE char *path =
         memory_format("/v1/environments/%s/work/%s/ack", item->environment_id, item->id);
     return api_call_start(api, &(struct api_request){.method = "POST",
+                                                     .path = path,
+                                                     .done = done,
+                                                     .context = context,
+                                                     .retries = API_RETRIES});
+}
+
+struct api_call *work_queue_get(struct api *api, const struct work_item *item,
+                                void (*done)(void *context, const struct api_answer *answer),
+                                void *context) {
+    CLEANUP_FREE char *path =
+        memory_format("/v1/environments/%s/work/%s", item->environment_id, item->id);
+    return api_call_start(api, &(struct api_request){.method = "GET",
                                                      .path = path,
                                                      .done = done,
                                                      .context = context,

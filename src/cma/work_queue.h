@@ -16,9 +16,17 @@ struct work_item {
     bool is_disputed;   /* our acknowledgement may have been taken, or another's was */
     char *secret;       /* as it came, or NULL; wiped when freed */
     char *text;         /* the item's JSON as it came, secret included, or NULL; wiped when freed */
+    /* Of an item that was ours before we were restarted: */
+    bool is_resumed;
+    char *last_heartbeat; /* of the last beat that was answered, or NULL */
 };
 
 void work_item_free(struct work_item *take_item); /* NULL is fine */
+
+/* The item as the control plane sees it now. */
+struct api_call *work_queue_get(struct api *api, const struct work_item *item,
+                                void (*done)(void *context, const struct api_answer *answer),
+                                void *context);
 
 /* ids go into URLs: whatever else the control plane sends is refused. */
 bool work_id_is_valid(const char *id);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -258,6 +259,8 @@ static void start_daemon(struct demo *demo) {
                                journal,
                                "--max-idle",
                                "60s",
+                               "--keep",
+                               "0",
                                "--user",
                                demo->arguments.user,
                                NULL};
@@ -435,7 +438,8 @@ static void on_interrupt(void *context, int signal_number) {
 
 static bool demo_prepare(struct demo *demo, struct error **error) {
     char template[] = "/tmp/holt-demo-XXXXXX";
-    if (mkdtemp(template) == NULL) {
+    /* The daemon's user passes through to its state, and sees nothing on the way. */
+    if (mkdtemp(template) == NULL || chmod(template, 0711) != 0) {
         return error_set_errno(error, errno, "cannot make a directory under /tmp");
     }
     demo->directory = memory_string(template);

@@ -86,6 +86,7 @@ static void start(struct served *served, const struct environment_settings *envi
                                              .base_url = environment->base_url,
                                              .timeout_ms = environment->on_work_timeout_ms};
     options.api = served->api;
+    options.seal_key = credential_text(environment->key);
     options.script = environment->on_work == NULL ? NULL : &served->script;
     options.environment_id = environment->id;
     options.worker_id = worker_id;

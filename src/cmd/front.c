@@ -11,13 +11,19 @@
 
 enum { NOBODY_ID = 65534 };
 
-static bool become_unprivileged_user(struct error **error) {
+void front_identity(struct front_identity *out) {
     const struct passwd *user = getpwnam("holt");
-    uid_t uid = user != NULL ? user->pw_uid : (uid_t)NOBODY_ID;
-    gid_t gid = user != NULL ? user->pw_gid : (gid_t)NOBODY_ID;
-    if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0) {
-        return error_set_errno(error, errno, "cannot become user %s",
-                               user != NULL ? "holt" : "nobody");
+    *out = (struct front_identity){.uid = user != NULL ? user->pw_uid : (uid_t)NOBODY_ID,
+                                   .gid = user != NULL ? user->pw_gid : (gid_t)NOBODY_ID,
+                                   .name = user != NULL ? "holt" : "nobody"};
+}
+
+static bool become_unprivileged_user(struct error **error) {
+    struct front_identity user;
+    front_identity(&user);
+    if (setgroups(0, NULL) != 0 || setresgid(user.gid, user.gid, user.gid) != 0 ||
+        setresuid(user.uid, user.uid, user.uid) != 0) {
+        return error_set_errno(error, errno, "cannot become user %s", user.name);
     }
     if (setresuid(0, 0, 0) == 0) {
         return error_set(error, ERROR_INTERNAL, "root came back after it was given up");

@@ -15,10 +15,12 @@
 #include "cmd/front.h"
 #include "cmd/idle_exit.h"
 #include "cmd/locate.h"
+#include "cmd/serve_state.h"
 #include "cmd/serve_webhook.h"
 #include "config/settings.h"
 #include "net/http_client.h"
 #include "orchestrator/dispatcher.h"
+#include "orchestrator/reconciler.h"
 
 #define LOG_ROOM "cmd"
 #include "base/log.h"
@@ -39,8 +41,10 @@ const struct command command_serve = {
     .help = "usage: holt serve [OPTION]...\n"
             "\n"
             "Claims the work items of an environment and serves every session in a sandbox of its\n"
-            "own. SIGTERM lets running calls finish, stops the items, destroys the sandboxes and\n"
-            "exits 0; a second one does so at once. Needs root, for the sandboxes.\n"
+            "own. SIGTERM lets running calls finish, stops the items whose turn is over and exits\n"
+            "0; a second one exits at once. What goes on is in the state directory: the next\n"
+            "daemon finds sandboxes, calls and leases as they were left, also after kill -9.\n"
+            "Needs root, for the sandboxes.\n"
             "\n"
             "Durations are written 500ms, 60s, 2m or 1h, sizes 64K, 100M or 2G.\n"
             "\n",
@@ -55,6 +59,8 @@ struct serve {
     struct http_client *client;
     struct hands *hands;
     struct journal *journal;
+    struct state *state;
+    struct reconciler *reconciler;
     struct environments *environments;
     struct serve_webhook *webhook; /* NULL: none */
     struct idle_exit *idle_exit;   /* NULL: it stays */
@@ -92,7 +98,8 @@ static void on_environments_ended(void *context, const struct error *error) {
     serve_fail(context, error);
 }
 
-/* Without keeper there are no sandboxes any more, and nothing to stop gently. */
+/* Keeper needs the privileges that front gave up: whoever started us starts us again, and both find
+ * the sandboxes as they were. Nothing is stopped. */
 static void on_keeper_exit(void *context, const struct error *error) {
     serve_fail(context, error);
 }
@@ -120,6 +127,8 @@ static void on_reload_signal(void *context, int signal_number) {
     }
     if (serve->environments != NULL) {
         environments_change(serve->environments);
+        reconciler_set_keeping(serve->reconciler, serve->settings.keep_ms,
+                               (size_t)serve->settings.keep_most);
     }
     settings_apply_log(&serve->settings);
     if (!serve_webhook_change(serve->webhook, &serve->settings, &error)) {
@@ -128,15 +137,10 @@ static void on_reload_signal(void *context, int signal_number) {
     }
 }
 
-/* Until the daemon's state is kept a delivery may be taken again: it costs a poll. */
 static bool on_note(void *context, const char *webhook_id, int64_t now_ms, bool *is_new,
                     struct error **error) {
-    (void)context;
-    (void)webhook_id;
-    (void)now_ms;
-    (void)error;
-    *is_new = true;
-    return true;
+    const struct serve *serve = context;
+    return state_delivery_note(serve->state, webhook_id, now_ms, is_new, error);
 }
 
 static void on_wake(void *context) {
@@ -149,6 +153,7 @@ static void on_session_ended(void *context, const char *session_id) {
     struct serve *serve = context;
     idle_exit_touch(serve->idle_exit);
     log_info("session %s has ended", session_id);
+    reconciler_end_session(serve->reconciler, session_id);
 }
 
 static bool is_idle(void *context) {
@@ -189,6 +194,7 @@ static bool start_keeper(struct serve *serve, struct error **error) {
         .memory_limit_bytes = settings->memory_limit_bytes,
         .pids_limit = settings->pids_limit,
         .cpu_limit_percent = settings->cpu_limit_percent,
+        .keeps_sandboxes = settings->keep_ms > 0,
     };
     serve->keeper = keeper_start(serve->loop, &options, error);
     if (serve->keeper == NULL) {
@@ -214,6 +220,10 @@ static bool serve_prepare(struct serve *serve, struct error **error) {
     const struct settings *settings = &serve->settings;
     raise_descriptor_limit(settings);
     if (!start_keeper(serve, error) || !environments_read_keys(settings, error)) {
+        return false;
+    }
+    serve->state = serve_state_open(settings->state_directory, error);
+    if (serve->state == NULL) {
         return false;
     }
     if (settings->journal_path != NULL) {
@@ -247,10 +257,20 @@ static bool serve_run(struct serve *serve, struct error **error) {
     struct environments_options options = {
         .settings = settings,
         .client = serve->client,
-        .common = {.loop = serve->loop, .hands = serve->hands, .journal = serve->journal},
+        .common = {.loop = serve->loop,
+                   .hands = serve->hands,
+                   .journal = serve->journal,
+                   .state = serve->state,
+                   .keeps_sandboxes = settings->keep_ms > 0},
         .ended = on_environments_ended,
         .context = serve,
     };
+    serve->reconciler =
+        reconciler_start(&(struct reconciler_options){.loop = serve->loop,
+                                                      .keeper = serve->keeper,
+                                                      .state = serve->state,
+                                                      .keep_ms = settings->keep_ms,
+                                                      .keep_most = (size_t)settings->keep_most});
     serve_webhook_set_polling(serve->webhook, settings, &options.common);
     serve->environments = environments_start(&options);
     if (settings->exit_when_idle_ms != SETTING_UNSET) {
@@ -277,7 +297,9 @@ static void serve_release(struct serve *serve) {
     environments_free(serve->environments);
     hands_free(serve->hands);
     http_client_free(serve->client);
+    reconciler_free(serve->reconciler);
     keeper_stop(serve->keeper);
+    state_close(serve->state);
     journal_close(serve->journal);
     loop_free(serve->loop);
 }

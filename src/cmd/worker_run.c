@@ -242,7 +242,7 @@ static bool serve_item(struct worker *worker, const struct worker_arguments *arg
             .ended = on_ended,
             .context = worker,
         },
-        item);
+        item, NULL);
     loop_run(worker->loop);
     hands_free(hands);
     api_free(api);

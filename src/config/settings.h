@@ -82,6 +82,8 @@ struct settings {
     int64_t memory_limit_bytes;
     int64_t pids_limit;
     int64_t cpu_limit_percent;
+    int64_t keep_ms; /* for the next item of a session; 0: nothing outlives its item */
+    int64_t keep_most;
 
     char *log_levels;
     char *log_format;

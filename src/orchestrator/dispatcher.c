@@ -2,8 +2,10 @@
 #include "orchestrator/dispatcher.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "cma/work_queue.h"
@@ -42,7 +44,8 @@ enum dispatcher_state {
 
 struct dispatched {
     struct session_runner *runner;
-    bool is_starting; /* its sandbox is not ready yet */
+    bool is_starting;       /* its sandbox is not ready yet */
+    struct work_item *next; /* the session's next item: starts when this one has ended */
 };
 
 struct dispatcher {
@@ -82,6 +85,7 @@ static void begin_stop(struct dispatcher *dispatcher, int64_t patience_ms) {
     dispatcher->state = DISPATCHER_STOPPING;
     slots_cancel(dispatcher->slot);
     for (size_t i = 0; i < dispatcher->runner_count; i++) {
+        work_item_free(STEAL_PTR(dispatcher->runners[i].next));
         session_runner_stop(dispatcher->runners[i].runner, patience_ms);
     }
     script_pool_stop(dispatcher->scripts, patience_ms);
@@ -94,9 +98,12 @@ static void fail(struct dispatcher *dispatcher, const struct error *error, const
     begin_stop(dispatcher, 0);
 }
 
+static bool claim(struct dispatcher *dispatcher, struct work_item *take_item, struct error **error);
+
 static void on_runner_ended(void *context, struct session_runner *runner,
                             const struct error *error) {
     struct dispatcher *dispatcher = context;
+    struct work_item *next = NULL;
     if (error != NULL) {
         CLEANUP_FREE char *text = error_text(error);
         log_error("%s", text);
@@ -104,13 +111,22 @@ static void on_runner_ended(void *context, struct session_runner *runner,
     for (size_t i = 0; i < dispatcher->runner_count; i++) {
         if (dispatcher->runners[i].runner == runner) {
             bool was_starting = dispatcher->runners[i].is_starting;
+            next = dispatcher->runners[i].next;
             dispatcher->runners[i] = dispatcher->runners[--dispatcher->runner_count];
             slots_end(dispatcher->slot, was_starting);
             break;
         }
     }
     if (dispatcher->state == DISPATCHER_STOPPING) {
+        work_item_free(next); /* not acknowledged: it is handed out again */
         loop_timer_arm(dispatcher->timer, 0);
+    } else if (next != NULL) {
+        CLEANUP_ERROR struct error *failure = NULL;
+        slots_adopt(dispatcher->slot);
+        if (!claim(dispatcher, next, &failure)) {
+            CLEANUP_FREE char *text = error_text(failure);
+            log_error("%s", text);
+        }
     }
 }
 
@@ -177,7 +193,61 @@ static void on_health_stopped(void *context, const struct api_answer *answer) {
     dispatcher->health_stop = NULL;
 }
 
-static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
+static struct dispatched *find_session(struct dispatcher *dispatcher, const char *session_id) {
+    for (size_t i = 0; i < dispatcher->runner_count; i++) {
+        if (strcmp(session_runner_session_id(dispatcher->runners[i].runner), session_id) == 0) {
+            return &dispatcher->runners[i];
+        }
+    }
+    return NULL;
+}
+
+static void start(struct dispatcher *dispatcher, struct work_item *take_item,
+                  const struct state_item *resumed) {
+    dispatcher->runners =
+        memory_resize(dispatcher->runners, dispatcher->runner_count + 1, sizeof(struct dispatched));
+    struct dispatched *place = &dispatcher->runners[dispatcher->runner_count++];
+    *place = (struct dispatched){.is_starting = true};
+    place->runner = session_runner_start(
+        &(struct session_runner_options){
+            .loop = dispatcher->options.loop,
+            .api = dispatcher->options.api,
+            .hands = dispatcher->options.hands,
+            .journal = dispatcher->options.journal,
+            .state = dispatcher->options.state,
+            .max_idle_ms = dispatcher->options.max_idle_ms,
+            .keeps_sandbox = dispatcher->options.keeps_sandboxes,
+            .hands_back = true,
+            .started = on_runner_started,
+            .ended = on_runner_ended,
+            .context = dispatcher,
+        },
+        take_item, resumed);
+}
+
+/* Writes the row, then starts in the slot that was taken. An item that cannot be written is not
+ * acknowledged, and so is handed out again. */
+static bool claim(struct dispatcher *dispatcher, struct work_item *take_item,
+                  struct error **error) {
+    (void)FAULT_FAILS("dispatcher.claim.before");
+    const struct state_item row = {.id = take_item->id,
+                                   .environment_id = take_item->environment_id,
+                                   .session_id = take_item->session_id,
+                                   .bearer = take_item->bearer,
+                                   .api_base_url = take_item->api_base_url};
+    if (dispatcher->options.state != NULL &&
+        !state_item_claim(dispatcher->options.state, &row, dispatcher->options.seal_key, error)) {
+        work_item_free(take_item);
+        slots_end(dispatcher->slot, true);
+        return false;
+    }
+    (void)FAULT_FAILS("dispatcher.claim.after");
+    start(dispatcher, take_item, NULL);
+    return true;
+}
+
+/* False: nothing can be claimed now. */
+static bool take_item(struct dispatcher *dispatcher, struct work_item *item, struct error **error) {
     if (item->session_id == NULL) {
         slots_cancel(dispatcher->slot);
         log_debug("work %s is a health check: stopped", item->id);
@@ -186,29 +256,44 @@ static void take_item(struct dispatcher *dispatcher, struct work_item *item) {
                 work_queue_stop(dispatcher->options.api, item, on_health_stopped, dispatcher);
         }
         work_item_free(item);
-        return;
+        return true;
     }
     if (dispatcher->scripts != NULL) {
         take_scripted(dispatcher, item);
-        return;
+        return true;
+    }
+    struct dispatched *same = find_session(dispatcher, item->session_id);
+    if (same != NULL) {
+        slots_cancel(dispatcher->slot);
+        log_info("session %s: given anew as work %s", item->session_id, item->id);
+        work_item_free(same->next);
+        same->next = item;
+        session_runner_supersede(same->runner);
+        return true;
     }
     slots_claim(dispatcher->slot);
-    dispatcher->runners =
-        memory_resize(dispatcher->runners, dispatcher->runner_count + 1, sizeof(struct dispatched));
-    struct dispatched *place = &dispatcher->runners[dispatcher->runner_count++];
-    place->is_starting = true;
-    place->runner = session_runner_start(
-        &(struct session_runner_options){
-            .loop = dispatcher->options.loop,
-            .api = dispatcher->options.api,
-            .hands = dispatcher->options.hands,
-            .journal = dispatcher->options.journal,
-            .max_idle_ms = dispatcher->options.max_idle_ms,
-            .started = on_runner_started,
-            .ended = on_runner_ended,
-            .context = dispatcher,
-        },
-        item);
+    return claim(dispatcher, item, error);
+}
+
+/* Of a daemon that ended, in whatever way: its items are taken up where it left them. */
+static void resume(void *context, const struct state_item *row) {
+    struct dispatcher *dispatcher = context;
+    if (find_session(dispatcher, row->session_id) != NULL) {
+        log_warn("work %s: its session %s has another item: it is left to its lease", row->id,
+                 row->session_id);
+        (void)state_item_forget(dispatcher->options.state, row->id, NULL);
+        return;
+    }
+    struct work_item *item = memory_new(struct work_item);
+    item->id = memory_string(row->id);
+    item->environment_id = memory_string(row->environment_id);
+    item->session_id = memory_string(row->session_id);
+    item->bearer = row->bearer == NULL ? NULL : memory_string(row->bearer);
+    item->api_base_url = row->api_base_url == NULL ? NULL : memory_string(row->api_base_url);
+    item->last_heartbeat = row->last_heartbeat == NULL ? NULL : memory_string(row->last_heartbeat);
+    item->is_resumed = true;
+    slots_adopt(dispatcher->slot);
+    start(dispatcher, item, row);
 }
 
 static void on_poll_failed(struct dispatcher *dispatcher, const struct error *error,
@@ -332,8 +417,11 @@ static void on_polled(void *context, const struct api_answer *answer) {
     dispatcher->not_found_count = 0;
     if (item != NULL) {
         dispatcher->looks_owed = dispatcher->looks_owed > 0 ? 1 : 0; /* the wake was right */
-        take_item(dispatcher, item);
-        dispatcher_step(dispatcher); /* the queue may hold more */
+        if (take_item(dispatcher, item, &error)) {
+            dispatcher_step(dispatcher); /* the queue may hold more */
+        } else {
+            on_poll_failed(dispatcher, error, true, -1);
+        }
         return;
     }
     on_empty(dispatcher);
@@ -410,6 +498,12 @@ struct dispatcher *dispatcher_start(const struct dispatcher_options *options) {
     dispatcher->backoff_ms = BACKOFF_FIRST_MS;
     dispatcher->state = DISPATCHER_WAITING;
     loop_timer_arm(dispatcher->timer, 0);
+    CLEANUP_ERROR struct error *error = NULL;
+    if (options->state != NULL &&
+        !state_items_each(options->state, options->environment_id, options->seal_key, resume,
+                          dispatcher, &error)) {
+        fail(dispatcher, error, "mend or move away the state database");
+    }
     return dispatcher;
 }
 

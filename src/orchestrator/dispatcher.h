@@ -3,7 +3,8 @@
  *
  * Polls only while there is room (slots.h), so that nothing is claimed that cannot be served.
  * How it learns of work: by polling all the time, by dispatcher_wake (a webhook came), by a slow
- * recovery poll, or by any of these together. Whatever the mode, the queue is drained at the start.
+ * recovery poll, or by any of these together. Whatever the mode, the queue is drained at the start,
+ * and the items that the state remembers are taken up again.
  *
  * A failure that may pass is retried with a backoff of 1 s to 60 s; one that will not (a wrong key,
  * an environment that does not exist) ends the dispatcher with an error.
@@ -16,6 +17,7 @@
 #include "orchestrator/journal.h"
 #include "orchestrator/script_launch.h"
 #include "orchestrator/slots.h"
+#include "state/state.h"
 
 struct dispatcher;
 
@@ -27,6 +29,9 @@ struct dispatcher_options {
     /* Items are given to this script instead (script_runner.h); borrowed. NULL: sessions are served
      * here, with `hands`. A session takes a slot until its script has returned. */
     const struct script_options *script;
+    struct state *state;  /* borrowed; NULL: nothing outlives the daemon */
+    const char *seal_key; /* the environment key: tokens in the state are sealed with it */
+    bool keeps_sandboxes; /* for the next items of their sessions */
     const char *environment_id;
     const char *worker_id;
     struct slots
@@ -65,8 +70,9 @@ struct dispatcher_changes {
     int64_t recovery_interval_ms; /* counts only where there is a recovery poll */
 };
 void dispatcher_change(struct dispatcher *dispatcher, const struct dispatcher_changes *changes);
-/* Claims nothing any more; sessions may finish their calls for up to `patience_ms`. `ended`
- * follows. A second call with 0 hurries them. */
+/* Claims nothing any more; sessions may finish their calls for up to `patience_ms`. Those whose
+ * turn is over then are stopped, the others left to whoever comes next. `ended` follows. A second
+ * call with 0 hurries them. */
 void dispatcher_stop(struct dispatcher *dispatcher, int64_t patience_ms);
 size_t dispatcher_session_count(const struct dispatcher *dispatcher);
 /* After `ended`. NULL is fine. */

@@ -57,6 +57,15 @@ static void keeper_acquire(struct hands *hands, const char *name, hands_acquired
     sandbox_create(keeper_hands->keeper, name, on_created, acquisition);
 }
 
+static void keeper_attach(struct hands *hands, const char *name, hands_acquired acquired,
+                          void *context) {
+    struct keeper_hands *keeper_hands = (struct keeper_hands *)hands;
+    struct acquisition *acquisition = memory_new(struct acquisition);
+    acquisition->acquired = acquired;
+    acquisition->context = context;
+    sandbox_attach(keeper_hands->keeper, name, on_created, acquisition);
+}
+
 static void keeper_measure(struct hands *hands, const char *name, hands_measured measured,
                            void *context) {
     sandbox_measure(((struct keeper_hands *)hands)->keeper, name, measured, context);
@@ -74,6 +83,7 @@ static void keeper_destroy(struct hands *take_hands) {
 struct hands *hands_from_keeper(struct keeper *keeper,
                                 const struct hand_configuration *configuration) {
     static const struct hands_operations operations = {.acquire = keeper_acquire,
+                                                       .attach = keeper_attach,
                                                        .measure = keeper_measure,
                                                        .release = keeper_release,
                                                        .destroy = keeper_destroy};

@@ -32,6 +32,9 @@ typedef void (*hands_released)(void *context, const struct error *error);
 struct hands_operations {
     /* Makes a place under a name that the runner chose ([0-9a-z-]) and connects to its hand. */
     void (*acquire)(struct hands *hands, const char *name, hands_acquired acquired, void *context);
+    /* Connects to the hand of a place that exists; ERROR_NOT_FOUND: it does not any more. NULL:
+     * this kind of place does not outlive its connection. */
+    void (*attach)(struct hands *hands, const char *name, hands_acquired acquired, void *context);
     void (*measure)(struct hands *hands, const char *name, hands_measured measured, void *context);
     /* Ends the place; an unknown name succeeds. */
     void (*release)(struct hands *hands, const char *name, hands_released released, void *context);

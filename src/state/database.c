@@ -52,6 +52,10 @@ static const char *const texts[STATEMENT_COUNT] = {
     [STATEMENT_SANDBOX_LIVE] = "UPDATE sandbox SET state = ?2, incarnation = ?3 WHERE id = ?1",
     [STATEMENT_SANDBOX_TOUCH] = "UPDATE sandbox SET used_ms = ?2 WHERE id = ?1",
     [STATEMENT_SANDBOX_ENDING] = "UPDATE sandbox SET state = ?2 WHERE id = ?1",
+    [STATEMENT_SANDBOX_RETIRE] = "UPDATE sandbox SET state = ?2 WHERE id = ?1 AND NOT EXISTS("
+                                 "SELECT 1 FROM work_item"
+                                 " WHERE work_item.session_id = sandbox.session_id)",
+    [STATEMENT_SANDBOX_EXISTS] = "SELECT 1 FROM sandbox WHERE id = ?1",
     [STATEMENT_SANDBOX_FORGET] = "DELETE FROM sandbox WHERE id = ?1",
     [STATEMENT_SANDBOX_FIND] = "SELECT id, incarnation, state, boot_id, 1, used_ms FROM sandbox"
                                " WHERE session_id = ?1 AND state <> ?2"

@@ -34,6 +34,26 @@ bool state_sandbox_ending(struct state *state, const char *id, struct error **er
                         (int64_t)STATE_SANDBOX_ENDING);
 }
 
+bool state_sandbox_retire(struct state *state, const char *id, bool *is_retired,
+                          struct error **error) {
+    CLEANUP_ERROR struct error *failure = NULL;
+    if (!database_run(state, STATEMENT_SANDBOX_RETIRE, error, "ti", id,
+                      (int64_t)STATE_SANDBOX_ENDING)) {
+        return false;
+    }
+    *is_retired = sqlite3_changes(state->database) > 0;
+    if (*is_retired || !database_begin(state, STATEMENT_SANDBOX_EXISTS, error, "t", id)) {
+        return *is_retired;
+    }
+    *is_retired = !database_next(state, STATEMENT_SANDBOX_EXISTS, &failure);
+    database_end(state, STATEMENT_SANDBOX_EXISTS);
+    if (failure != NULL && error != NULL) {
+        *error = STEAL_PTR(failure);
+        return false;
+    }
+    return failure == NULL;
+}
+
 bool state_sandbox_forget(struct state *state, const char *id, struct error **error) {
     return database_run(state, STATEMENT_SANDBOX_FORGET, error, "t", id);
 }

@@ -96,6 +96,9 @@ bool state_sandbox_live(struct state *state, const char *id, const char *incarna
                         struct error **error);
 bool state_sandbox_touch(struct state *state, const char *id, int64_t now_ms, struct error **error);
 bool state_sandbox_ending(struct state *state, const char *id, struct error **error);
+/* As state_sandbox_ending, unless its session has a work item; an id without a row is retired. */
+bool state_sandbox_retire(struct state *state, const char *id, bool *is_retired,
+                          struct error **error);
 bool state_sandbox_forget(struct state *state, const char *id, struct error **error);
 /* The session's newest sandbox that is not ending. *is_found says whether there is one. */
 bool state_sandbox_find(struct state *state, const char *session_id, struct state_sandbox *out,

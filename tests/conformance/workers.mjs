@@ -42,6 +42,7 @@ export const workers = {
           ...['--base-url', setting.baseURL],
           ...['--state-dir', join(state, 'state')],
           ...['--max-idle', `${setting.maxIdleMs}ms`],
+          ...['--keep', '0'],
           ...(setting.more ?? []),
         ],
         { env: { ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey, ...setting.env } },

@@ -112,7 +112,21 @@ class Scene:
                 except subprocess.TimeoutExpired:
                     program.process.kill()
                     program.wait()
+        for sandboxes in self.directory.glob("*/sandboxes"):
+            if any(sandboxes.iterdir()):
+                self.sweep(sandboxes.parent)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def sweep(self, state):
+        """Ends the sandboxes that daemons of this state directory kept."""
+        ready = self.directory / "sweep.ready"
+        ready.unlink(missing_ok=True)
+        program = self.start("sweep", [
+            "serve", "--environment-id", "env_none", "--base-url", "http://127.0.0.1:9",
+            "--state-dir", str(state), "--ready-file", str(ready), "--keep", "0"],
+            {"ANTHROPIC_ENVIRONMENT_KEY": "sk-none"})
+        self.ready_line(program, ready)
+        program.terminate()
 
     def logs(self):
         return "".join(f"\n-- {program.name}\n{program.log()[-6000:]}" for program in self.programs)
@@ -149,7 +163,8 @@ class Scene:
         program = self.start(
             "serve",
             ["serve", "--environment-id", environment_id, "--base-url", plane.url, "--state-dir",
-             str(self.directory / f"state-{number}"), "--ready-file", str(ready), *more],
+             str(self.directory / f"state-{number}"), "--ready-file", str(ready), "--keep", "0",
+             *more],
             {"ANTHROPIC_ENVIRONMENT_KEY": key})
         if wait:
             self.ready_line(program, ready)

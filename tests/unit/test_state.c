@@ -171,6 +171,13 @@ static void test_a_sandbox_is_in_use_while_its_session_has_an_item(void **unused
     assert_string_equal(rows[0].id, "sb-old");
     assert_false(rows[0].is_in_use);
     assert_true(rows[1].is_in_use);
+    bool is_retired = true;
+    assert_true(state_sandbox_retire(state, "sb-1", &is_retired, NULL));
+    assert_false(is_retired);
+    assert_true(state_sandbox_retire(state, "sb-old", &is_retired, NULL));
+    assert_true(is_retired);
+    assert_true(state_sandbox_retire(state, "sb-unknown", &is_retired, NULL));
+    assert_true(is_retired);
     assert_true(state_sandbox_forget(state, "sb-old", NULL));
     assert_true(state_sandbox_forget(state, "sb-1", NULL));
     state_close(state);
