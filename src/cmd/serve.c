@@ -21,6 +21,7 @@
 #include "net/http_client.h"
 #include "orchestrator/dispatcher.h"
 #include "orchestrator/reconciler.h"
+#include "orchestrator/setup_memory.h"
 
 #define LOG_ROOM "cmd"
 #include "base/log.h"
@@ -254,6 +255,7 @@ static bool serve_run(struct serve *serve, struct error **error) {
         return false;
     }
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
+    serve->hands->memory_sync_ms = settings->memory_sync_ms;
     struct environments_options options = {
         .settings = settings,
         .client = serve->client,
@@ -314,7 +316,8 @@ static int run_serve(int argc, char **argv) {
     } else {
         settings_apply_log(&serve.settings);
         settings_warn(&serve.settings);
-        if (!serve_prepare(&serve, &error) || !serve_run(&serve, &error)) {
+        if (!setup_memory_check_interval(serve.settings.memory_sync_ms, &error) ||
+            !serve_prepare(&serve, &error) || !serve_run(&serve, &error)) {
             exit_code = command_report(&command_serve, error);
         }
     }

@@ -14,6 +14,7 @@
 #include "config/options.h"
 #include "net/http_client.h"
 #include "orchestrator/dispatcher.h"
+#include "orchestrator/setup_memory.h"
 
 #define LOG_ROOM "cmd"
 #include "base/log.h"
@@ -59,6 +60,8 @@ const struct command command_worker_poll = {
         "  --unrestricted-paths      the file tools may leave the working directory\n"
         "  --max-idle DURATION       end a session this long after its turn ended; 0 never\n"
         "                            (default 60s)\n"
+        "  --sync-memory DURATION    memory stores are synchronised this often; 0 never\n"
+        "                            (default 15s)\n"
         "  --read-media on|off       images and PDFs as blocks (default on)\n"
         "  --log-level SPEC          debug, info, warn, error, off; with room=level (default info)\n"
         "  --log-format FORMAT       text or json (default text)\n",
@@ -73,6 +76,7 @@ struct poll_arguments {
     const char *workdir;
     int64_t script_timeout_ms;
     int64_t max_idle_ms;
+    int64_t memory_sync_ms;
     bool has_unrestricted_paths;
     bool reads_media;
     struct credential *key;
@@ -117,6 +121,10 @@ static bool take_option(int option, struct poll_arguments *arguments, struct err
     case 'i':
         return option_duration(optarg, &arguments->max_idle_ms, error) ||
                error_wrap(error, "--max-idle");
+    case 'm':
+        return (option_duration(optarg, &arguments->memory_sync_ms, error) &&
+                setup_memory_check_interval(arguments->memory_sync_ms, error)) ||
+               error_wrap(error, "--sync-memory");
     case 'M':
         return option_switch(optarg, &arguments->reads_media, error) ||
                error_wrap(error, "--read-media");
@@ -161,6 +169,7 @@ static bool parse(int argc, char **argv, struct poll_arguments *arguments, struc
         {"workdir", required_argument, NULL, 'd'},
         {"unrestricted-paths", no_argument, NULL, 'u'},
         {"max-idle", required_argument, NULL, 'i'},
+        {"sync-memory", required_argument, NULL, 'm'},
         {"read-media", required_argument, NULL, 'M'},
         {"log-level", required_argument, NULL, 'l'},
         {"log-format", required_argument, NULL, 'f'},
@@ -173,6 +182,7 @@ static bool parse(int argc, char **argv, struct poll_arguments *arguments, struc
         .workdir = ".",
         .script_timeout_ms = DEFAULT_SCRIPT_TIMEOUT_MS,
         .max_idle_ms = DEFAULT_IDLE_MS,
+        .memory_sync_ms = MEMORY_SYNC_DEFAULT_MS,
         .reads_media = true,
         .key = credential_take_variable("ANTHROPIC_ENVIRONMENT_KEY"),
     };
@@ -266,6 +276,7 @@ static bool serve_here(struct poll *poll, const struct poll_arguments *arguments
         .max_file_bytes = MAX_FILE_BYTES,
         .read_media = arguments->reads_media};
     struct hands *hands = hands_in_place(hand_path, &configuration);
+    hands->memory_sync_ms = arguments->memory_sync_ms;
     bool is_served = serve(poll, arguments, hands, error);
     hands_free(hands);
     return is_served;

@@ -12,6 +12,7 @@
 #include "config/options.h"
 #include "net/http_client.h"
 #include "orchestrator/session_runner.h"
+#include "orchestrator/setup_memory.h"
 
 #define LOG_ROOM "cmd"
 #include "base/log.h"
@@ -41,6 +42,8 @@ const struct command command_worker_run = {
         "                          " DEFAULT_BASE_URL ")\n"
         "  --workdir DIR           where the tools work (default the current directory)\n"
         "  --max-idle DURATION     end this long after the turn ended; 0 never (default 60s)\n"
+        "  --sync-memory DURATION    memory stores are synchronised this often; 0 never\n"
+        "                            (default 15s)\n"
         "  --read-media on|off     images and PDFs as blocks (default on)\n"
         "  --log-level SPEC        debug, info, warn, error, off; with room=level (default info)\n"
         "  --log-format FORMAT     text or json (default text)\n"
@@ -57,6 +60,7 @@ struct worker_arguments {
     const char *base_url;
     const char *workdir;
     int64_t max_idle_ms;
+    int64_t memory_sync_ms;
     bool reads_media;
     struct credential *key;
     struct credential *secret;
@@ -95,6 +99,10 @@ static bool take_option(int option, struct worker_arguments *arguments, struct e
     case 'i':
         return option_duration(optarg, &arguments->max_idle_ms, error) ||
                error_wrap(error, "--max-idle");
+    case 'm':
+        return (option_duration(optarg, &arguments->memory_sync_ms, error) &&
+                setup_memory_check_interval(arguments->memory_sync_ms, error)) ||
+               error_wrap(error, "--sync-memory");
     case 'M':
         return option_switch(optarg, &arguments->reads_media, error) ||
                error_wrap(error, "--read-media");
@@ -146,6 +154,7 @@ static bool parse(int argc, char **argv, struct worker_arguments *arguments, str
         {"base-url", required_argument, NULL, 'b'},
         {"workdir", required_argument, NULL, 'd'},
         {"max-idle", required_argument, NULL, 'i'},
+        {"sync-memory", required_argument, NULL, 'm'},
         {"read-media", required_argument, NULL, 'M'},
         {"log-level", required_argument, NULL, 'l'},
         {"log-format", required_argument, NULL, 'f'},
@@ -158,6 +167,7 @@ static bool parse(int argc, char **argv, struct worker_arguments *arguments, str
         .base_url = option_variable("ANTHROPIC_BASE_URL"),
         .workdir = ".",
         .max_idle_ms = DEFAULT_IDLE_MS,
+        .memory_sync_ms = MEMORY_SYNC_DEFAULT_MS,
         .reads_media = true,
         .key = credential_take_variable("ANTHROPIC_ENVIRONMENT_KEY"),
         .secret = credential_take_variable("ANTHROPIC_WORK_SECRET"),
@@ -232,6 +242,7 @@ static bool serve_item(struct worker *worker, const struct worker_arguments *arg
     struct api *api = api_new(worker->loop, client, arguments->base_url,
                               arguments->key == NULL ? "" : credential_text(arguments->key));
     struct hands *hands = hands_in_place(hand_path, &configuration);
+    hands->memory_sync_ms = arguments->memory_sync_ms;
     worker->runner = session_runner_start(
         &(struct session_runner_options){
             .loop = worker->loop,

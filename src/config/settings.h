@@ -62,6 +62,7 @@ struct settings {
     int64_t max_sessions;
     int64_t max_starting;
     int64_t max_idle_ms;
+    int64_t memory_sync_ms;
     int64_t poll_interval_ms; /* SETTING_UNSET: as the dispatcher sees fit */
     int64_t drain_ms;
     int64_t request_timeout_ms;

@@ -447,7 +447,7 @@ static void memory_save(struct memory_store *store, const struct memory *memory)
     store_put(store->emulator->store, "memory", memory->id, memory->json);
 }
 
-void memory_create(struct request *request) {
+void memory_create_handle(struct request *request) {
     struct memory_store *store = request->memory_store;
     struct json_object *path = json_get(request->body, "path");
     struct json_object *content = json_get(request->body, "content");
@@ -474,7 +474,7 @@ void memory_create(struct request *request) {
     reply(request, shown(memory, is_full));
 }
 
-void memory_get(struct request *request) {
+void memory_get_handle(struct request *request) {
     bool is_full = true;
     const struct memory *memory = memory_find(request);
     if (memory != NULL && read_view(request, true, &is_full)) {
@@ -489,7 +489,7 @@ static bool is_same(const struct memory *memory, struct json_object *content,
            (path == NULL || json_object_equal(path, json_get(memory->json, "path")));
 }
 
-void memory_update(struct request *request) {
+void memory_update_handle(struct request *request) {
     struct memory *memory = memory_find(request);
     bool is_full = false;
     if (memory == NULL || !read_view(request, false, &is_full) || !check_writable(request, false)) {
@@ -522,7 +522,7 @@ void memory_update(struct request *request) {
     reply(request, shown(memory, is_full));
 }
 
-void memory_delete(struct request *request) {
+void memory_delete_handle(struct request *request) {
     struct memory_store *store = request->memory_store;
     struct memory *memory = memory_find(request);
     if (memory == NULL || !check_writable(request, true)) {
@@ -645,7 +645,7 @@ static struct json_object *collect(const struct listing *listing, struct memory 
     return data;
 }
 
-void memory_list(struct request *request) {
+void memory_list_handle(struct request *request) {
     struct listing listing = {0};
     if (!read_listing(request, &listing)) {
         return;

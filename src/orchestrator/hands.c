@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "orchestrator/setup_memory.h"
 
 enum { HAND_FD = 3, HAND_EXIT_TIMEOUT_MS = 5000 };
 
@@ -90,6 +91,7 @@ struct hands *hands_from_keeper(struct keeper *keeper,
     struct keeper_hands *hands = memory_new(struct keeper_hands);
     hands->hands.operations = &operations;
     hands->hands.configuration = *configuration;
+    hands->hands.memory_sync_ms = MEMORY_SYNC_DEFAULT_MS;
     hands->keeper = keeper;
     return &hands->hands;
 }
@@ -192,6 +194,8 @@ struct hands *hands_in_place(const char *hand_path,
     struct place_hands *hands = memory_new(struct place_hands);
     hands->hands.operations = &operations;
     hands->hands.configuration = *configuration;
+    hands->hands.memory_sync_ms = MEMORY_SYNC_DEFAULT_MS;
+    hands->hands.is_shared = true;
     hands->hand_path = memory_string(hand_path);
     hands->pid = -1;
     return &hands->hands;

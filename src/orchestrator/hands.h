@@ -44,6 +44,8 @@ struct hands_operations {
 struct hands {
     const struct hands_operations *operations;
     struct hand_configuration configuration; /* what each hand is told first */
+    int64_t memory_sync_ms; /* from pass to pass of the memory stores; 0: they are not served */
+    bool is_shared;         /* a place is this container: what a session leaves, others find */
 };
 
 /* A sandbox of the keeper for each session; borrows the keeper. */

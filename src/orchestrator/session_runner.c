@@ -95,6 +95,7 @@ static void runner_free(struct session_runner *runner) {
         api_free(runner->session_api);
     }
     work_item_free(runner->item);
+    setup_memory_roots_free(runner->roots);
     json_object_put(runner->session);
     json_object_put(runner->known_calls);
     error_free(runner->failure);
@@ -301,6 +302,8 @@ static void prepare(struct session_runner *runner) {
             .session = runner->session,
             .hand = runner->hand,
             .workdir = runner->options.hands->configuration.workdir,
+            .memory_sync_ms = runner->options.hands->memory_sync_ms,
+            .is_place_shared = runner->options.hands->is_shared,
         },
         on_prepared, runner);
 }
@@ -395,8 +398,11 @@ static void on_acquired(void *context, enum session_sandbox_origin origin,
         runner->options.started(runner->options.context, runner);
     }
     loop_timer_arm(runner->hand_timer, HAND_READY_TIMEOUT_MS);
-    runner->hand = hand_client_new(runner->options.loop, STEAL_FD(fd),
-                                   &runner->options.hands->configuration, &events, runner);
+    setup_memory_roots_free(runner->roots);
+    runner->roots = setup_memory_roots_new(runner->session, &runner->options.hands->configuration);
+    runner->hand =
+        hand_client_new(runner->options.loop, STEAL_FD(fd),
+                        setup_memory_roots_configuration(runner->roots), &events, runner);
 }
 
 static void on_released(void *context, const struct error *error) {

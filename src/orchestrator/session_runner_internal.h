@@ -12,6 +12,7 @@
 #include "orchestrator/session_runner.h"
 #include "orchestrator/session_sandbox.h"
 #include "orchestrator/session_setup.h"
+#include "orchestrator/setup_memory.h"
 
 enum runner_state {
     RUNNER_REVIEWING,     /* resumed: what has become of the item meanwhile? */
@@ -62,6 +63,7 @@ struct session_runner {
     struct json_object *known_calls; /* object: ids that hand said it has, when it was ready */
     struct json_object *session;     /* as it was when it was loaded */
     struct session_setup *setup;
+    struct setup_memory_roots *roots; /* hand's configuration, with the memory stores */
     struct event_feed *feed;
     struct session_calls *calls;
     LIST_HEAD(, posting) postings;

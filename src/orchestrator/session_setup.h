@@ -23,6 +23,8 @@ struct session_setup_context {
     struct json_object *session; /* the answer to GET /v1/sessions/{id} */
     struct hand_client *hand;
     const char *workdir;
+    int64_t memory_sync_ms; /* from pass to pass of the memory stores; 0: they are not served */
+    bool is_place_shared;   /* others use the place after the session: leave nothing there */
 };
 
 typedef void (*session_setup_done)(void *owner, const struct error *error);
