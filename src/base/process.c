@@ -14,6 +14,7 @@
 
 struct process {
     pid_t pid; /* -1 once reaped */
+    bool ends_group;
     int pid_fd;
     struct loop_watch *exit_watch;
     struct loop_timer *kill_timer;
@@ -70,6 +71,9 @@ static void on_exit_ready(void *context, unsigned events) {
     (void)events;
     struct process *process = context;
     int status = 0;
+    if (process->ends_group) {
+        (void)kill(-process->pid, SIGKILL); /* not reaped yet: the number is still its own */
+    }
     pid_t reaped = waitpid(process->pid, &status, WNOHANG);
     if (reaped == 0 || (reaped < 0 && errno == EINTR)) {
         return;
@@ -97,6 +101,7 @@ struct process *process_start(struct loop *loop, const struct process_options *o
     }
     struct process *process = memory_new(struct process);
     process->pid = pid;
+    process->ends_group = options->ends_group;
     process->ended = options->ended;
     process->context = options->context;
     process->kill_timer = loop_timer_new(loop, on_kill_timer, process);

@@ -25,6 +25,7 @@ struct process_options {
     int input_fd;
     int output_fd;
     int error_fd;
+    bool ends_group; /* what it leaves behind in its group is killed when it ends */
     /* Called once when the child has ended and was reaped. The process may be freed from here. */
     void (*ended)(void *context, int wait_status);
     void *context;
