@@ -139,6 +139,8 @@ static enum error_code code_of_status(long status) {
     case 409:
     case 412:
         return ERROR_CONFLICT;
+    case 413:
+        return ERROR_LIMIT;
     case 408:
     case 429:
         return ERROR_UNAVAILABLE;

@@ -30,6 +30,7 @@ struct session_call {
     bool is_custom;            /* answered by user.custom_tool_result */
     bool is_interrupted;       /* to be cancelled, or not to be started */
     bool was_refused;          /* once already */
+    bool was_cut;              /* the result was too large, and a shorter one stands for it */
     bool was_handed;           /* to the hand that is connected */
     bool is_orphaned;          /* its thread is gone: nobody takes an answer any more */
     struct session_call *next; /* in order of arrival */

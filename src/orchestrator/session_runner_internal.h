@@ -42,7 +42,11 @@ enum runner_item_end {
 struct posting {
     struct session_runner *runner;
     struct session_call *call;
+    struct json_object *content;
+    bool is_error;
     struct result_post *post;
+    struct hand_request *save; /* instead: the whole of a large result goes into the sandbox */
+    char *saved_path;
     LIST_ENTRY(posting) link;
 };
 

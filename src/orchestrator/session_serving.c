@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/memory.h"
+#include "hand/operations.h"
+#include "orchestrator/cut_result.h"
 #include "orchestrator/session_runner_internal.h"
 
 #define LOG_ROOM "orchestrator"
@@ -14,6 +16,7 @@ enum {
     CALL_DEADLINE_MS = 120000, /* as the official runner (tools.md section 2) */
     LEASE_UNKNOWN_MS = 300000, /* how long a result is tried when the lease cannot say */
     STATE_RETRY_MS = 1000,
+    SAVED_RESULT_MODE = 0644,
     TURN_GRACE_MS = 1000, /* draining: for the event that ends the turn */
 };
 
@@ -84,46 +87,107 @@ static void note_posted(struct session_runner *runner, const struct session_call
     }
 }
 
+static void free_posting(struct posting *take_posting) {
+    LIST_REMOVE(take_posting, link);
+    result_post_cancel(take_posting->post);
+    hand_request_cancel(take_posting->save);
+    json_object_put(take_posting->content);
+    free(take_posting->saved_path);
+    free(take_posting);
+}
+
+static void begin_post(struct posting *posting);
+
+/* The whole is in the sandbox, or could not be put there: what fits is posted. */
+static void on_saved(void *context, const struct hand_file_status *status,
+                     const struct error *error) {
+    struct posting *posting = context;
+    (void)status;
+    posting->save = NULL;
+    CLEANUP_BUFFER struct buffer whole = BUFFER_EMPTY;
+    cut_result_whole(posting->content, &whole);
+    struct json_object *cut = cut_result(&whole, error == NULL ? posting->saved_path : NULL);
+    json_object_put(posting->content);
+    posting->content = cut;
+    begin_post(posting);
+}
+
+static void cut_and_post(struct posting *posting) {
+    struct session_runner *runner = posting->runner;
+    const char *workdir = runner->options.hands->configuration.workdir;
+    const char *id = posting->call->id;
+    CLEANUP_BUFFER struct buffer whole = BUFFER_EMPTY;
+    CLEANUP_FREE char *path =
+        memory_format(".holt/results/%s.txt", work_id_is_valid(id) ? id : "result");
+    posting->call->was_cut = true;
+    posting->saved_path = memory_format("%s/%s", workdir, path);
+    cut_result_whole(posting->content, &whole);
+    if (runner->hand == NULL || runner->is_hand_lost) {
+        CLEANUP_ERROR struct error *error = NULL;
+        (void)error_set(&error, ERROR_UNAVAILABLE, "the sandbox is gone");
+        on_saved(posting, NULL, error);
+        return;
+    }
+    posting->save = hand_put(runner->hand, workdir, path, SAVED_RESULT_MODE, buffer_string(&whole),
+                             whole.length, on_saved, posting);
+}
+
+static void conclude_call(struct session_runner *runner, struct session_call *call) {
+    note_posted(runner, call);
+    (void)FAULT_FAILS("runner.posted.after");
+    session_call_set_state(call, CALL_CLOSED);
+    if (runner->hand != NULL) {
+        hand_client_acknowledge(runner->hand, call->id);
+    }
+    (void)FAULT_FAILS("runner.hand_ack.after");
+}
+
 static void on_posted(void *context, const struct error *error) {
     struct posting *posting = context;
     struct session_runner *runner = posting->runner;
     struct session_call *call = posting->call;
-    LIST_REMOVE(posting, link);
-    free(posting);
+    posting->post = NULL;
     (void)FAULT_FAILS("runner.posted.before");
     if (error != NULL) {
         CLEANUP_FREE char *text = error_text(error);
         log_warn("session %s: the result of %s was not accepted: %s", runner->item->session_id,
                  call->id, text);
     }
+    if (error != NULL && error->code == ERROR_LIMIT && !call->was_cut) {
+        cut_and_post(posting);
+        return;
+    }
+    free_posting(posting);
     if (error != NULL && !call->was_refused) {
         call->was_refused = true;
         session_call_set_state(call, CALL_REFUSED);
     } else {
-        note_posted(runner, call);
-        (void)FAULT_FAILS("runner.posted.after");
-        session_call_set_state(call, CALL_CLOSED);
-        if (runner->hand != NULL) {
-            hand_client_acknowledge(runner->hand, call->id);
-        }
-        (void)FAULT_FAILS("runner.hand_ack.after");
+        conclude_call(runner, call);
     }
     serving_go_on(runner);
 }
 
-static void post_result(struct session_runner *runner, struct session_call *call, bool is_error,
-                        struct json_object *content) {
+static void begin_post(struct posting *posting) {
+    struct session_runner *runner = posting->runner;
     int64_t patience_ms = lease_remaining_ms(runner->lease);
-    CLEANUP_JSON struct json_object *answer = session_call_answer(call, is_error, content);
-    struct posting *posting = memory_new(struct posting);
-    session_call_set_state(call, CALL_POSTING);
-    posting->runner = runner;
-    posting->call = call;
+    CLEANUP_JSON struct json_object *answer =
+        session_call_answer(posting->call, posting->is_error, posting->content);
     (void)FAULT_FAILS("runner.post.before");
     posting->post = result_post_start(runner->session_api, runner->item->session_id, answer,
                                       patience_ms > 0 ? patience_ms : (int64_t)LEASE_UNKNOWN_MS,
                                       on_posted, posting);
+}
+
+static void post_result(struct session_runner *runner, struct session_call *call, bool is_error,
+                        struct json_object *content) {
+    struct posting *posting = memory_new(struct posting);
+    session_call_set_state(call, CALL_POSTING);
+    posting->runner = runner;
+    posting->call = call;
+    posting->is_error = is_error;
+    posting->content = json_object_get(content);
     LIST_INSERT_HEAD(&runner->postings, posting, link);
+    begin_post(posting);
 }
 
 static void note_ended(struct session_runner *runner, const struct session_call *call,
@@ -165,10 +229,7 @@ void serving_on_result(void *context, const char *id, bool is_error, struct json
 
 void serving_close(struct session_runner *runner) {
     while (!LIST_EMPTY(&runner->postings)) {
-        struct posting *posting = LIST_FIRST(&runner->postings);
-        LIST_REMOVE(posting, link);
-        result_post_cancel(posting->post);
-        free(posting);
+        free_posting(LIST_FIRST(&runner->postings));
     }
 }
 

@@ -96,6 +96,18 @@ def limits(scene):
     ], "--memory", "64M", "--pids", "30")
 
 
+@case("a result that is too large for the control plane is cut, and says where the whole is")
+def too_large(scene):
+    played(scene, [
+        bash("echo the stream is attached", "attached"),
+        {"fail_requests": {"path": "events", "status": 413}},
+        bash("yes holt | head -c 100000",
+             r"holt\n.*\n\[the first 65536 of 99999 bytes: the result was too large for "
+             r"the control plane; all of it is in /workspace/.holt/results/\S+\.txt\]$"),
+        bash("cat /workspace/.holt/results/*.txt | wc -c", "^99999$"),
+    ])
+
+
 @case("two sessions have nothing in common")
 def apart(scene):
     needs_root()
