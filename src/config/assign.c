@@ -305,7 +305,15 @@ void setting_expectation(const struct setting *row, struct buffer *out) {
 }
 
 void *setting_owner(const struct setting *row, struct settings *settings) {
-    return row->owner == OF_ENVIRONMENT ? (void *)&settings->given : (void *)settings;
+    switch (row->owner) {
+    case OF_DAEMON:
+        return settings;
+    case OF_ENVIRONMENT:
+        return &settings->given;
+    case OF_TOOL:
+        break;
+    }
+    return NULL;
 }
 
 void setting_list_free(struct setting_list *list) {

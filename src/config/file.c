@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "config/load.h"
 #include "config/nearest.h"
+#include "config/options.h"
 #include "config/table.h"
 #include "config/toml.h"
 
@@ -158,6 +159,10 @@ static void append_value(struct buffer *out, struct json_object *value) {
     enum json_type type = json_object_get_type(value);
     size_t length = 0;
     const char *text = json_text(value, &length);
+    if (type == json_type_array && json_object_array_length(value) == 0) {
+        buffer_append_string(out, "an empty one");
+        return;
+    }
     bool is_plain = type != json_type_null && type != json_type_object && type != json_type_array;
     buffer_append_string(out, is_plain && length <= VALUE_SHOWN_LIMIT ? text : names[type]);
 }
@@ -194,6 +199,9 @@ static bool assign_list(const struct setting *row, void *owner, struct json_obje
         return false;
     }
     setting_release(row, owner);
+    if (json_object_array_length(value) == 0 && row->owner == OF_TOOL) {
+        return false; /* a command without a program */
+    }
     for (size_t i = 0; i < json_object_array_length(value); i++) {
         CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
         if (!text_of_value(row, json_object_array_get_idx(value, i), &text) ||
@@ -273,6 +281,44 @@ static void read_environments(const struct reader *reader, struct json_object *l
     }
 }
 
+static void read_tool(const struct reader *reader, const char *name, struct json_object *table) {
+    CLEANUP_FREE char *place = memory_format(TOOLS_KEY ".%s", name);
+    int line = line_of(reader, place);
+    if (!option_id(name, NULL)) {
+        problems_add(reader->problems, line,
+                     "a tool's name is of letters, digits, _ and -, not \"%s\"", name);
+        return;
+    }
+    if (!json_object_is_type(table, json_type_object)) {
+        problems_add(reader->problems, line, "write each tool as [" TOOLS_KEY ".NAME]");
+        return;
+    }
+    struct tool_settings *tool = add_tool(reader->settings, name);
+    tool->line = line;
+    json_object_object_foreach(table, member, value) {
+        CLEANUP_FREE char *path = memory_format("%s.%s", place, member);
+        CLEANUP_FREE char *key = memory_format(TOOLS_KEY ".%s", member);
+        if (!read_member(reader, path, key, OF_TOOL, tool, value)) {
+            refuse_key(reader, path, key);
+        }
+    }
+    if (tool->command.count == 0 && !json_object_object_get_ex(table, "command", NULL)) {
+        problems_add(reader->problems, line, "the tool %s has no command", name);
+    }
+}
+
+static void read_tools(const struct reader *reader, struct json_object *tables) {
+    if (!json_object_is_type(tables, json_type_object) ||
+        json_object_object_length(tables) > TOOLS_LIMIT) {
+        problems_add(reader->problems, line_of(reader, TOOLS_KEY),
+                     "write each tool as [" TOOLS_KEY ".NAME], at most %d of them", TOOLS_LIMIT);
+        return;
+    }
+    json_object_object_foreach(tables, name, table) {
+        read_tool(reader, name, table);
+    }
+}
+
 static void read_section(const struct reader *reader, const char *section,
                          struct json_object *table) {
     if (!json_object_is_type(table, json_type_object)) {
@@ -292,6 +338,8 @@ static void read_root(const struct reader *reader, struct json_object *tree) {
     json_object_object_foreach(tree, key, value) {
         if (strcmp(key, ENVIRONMENTS_KEY) == 0) {
             read_environments(reader, value);
+        } else if (strcmp(key, TOOLS_KEY) == 0) {
+            read_tools(reader, value);
         } else if (is_section(key) && strchr(key, '.') == NULL) {
             read_section(reader, key, value);
         } else if (strchr(key, '.') != NULL ||

@@ -2,6 +2,7 @@
 #ifndef HOLT_CONFIG_LOAD_H
 #define HOLT_CONFIG_LOAD_H
 
+#include "base/buffer.h"
 #include "config/problems.h"
 #include "config/settings.h"
 
@@ -35,13 +36,16 @@ bool load_command_line(struct settings *settings, int argc, char **argv, struct 
 void assign_defaults(struct settings *settings);
 /* One more environment with its defaults. */
 struct environment_settings *add_environment(struct settings *settings);
-void free_environment(struct environment_settings *environment);
+/* One more custom tool with its defaults. */
+struct tool_settings *add_tool(struct settings *settings, const char *name);
 /* What must hold within and between environments. `takes_keys`: they are taken out of the variables
  * that are named for them, and every environment must have one. */
 void check_environments(struct settings *settings, bool takes_keys, struct problems *problems);
 /* Gives every environment the daemon's value where it has none of its own. */
 void inherit_settings(struct settings *settings);
 
+/* A custom tool as a table of the file. */
+void show_tool(struct buffer *out, const struct tool_settings *tool);
 /* Settings as settings_show tells them; the caller frees it. */
 char *show_text(const struct settings *settings);
 

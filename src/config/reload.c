@@ -118,6 +118,22 @@ static void change_environments(struct change *change) {
     }
 }
 
+static char *text_of_tools(const struct settings *settings) {
+    CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
+    for (size_t i = 0; i < settings->tool_count; i++) {
+        show_tool(&text, &settings->tools[i]);
+    }
+    return buffer_take_string(&text);
+}
+
+static void compare_tools(const struct change *change) {
+    CLEANUP_FREE char *before = text_of_tools(change->settings);
+    CLEANUP_FREE char *after = text_of_tools(change->fresh);
+    if (strcmp(before, after) != 0) {
+        warn_of(change, TOOLS_KEY, NULL);
+    }
+}
+
 /* What the file says of environments is inherited from the daemon's values as they are now. An
  * environment that only the command line names has no values of its own. */
 static void inherit_anew(struct settings *settings, struct settings *fresh) {
@@ -160,6 +176,7 @@ bool settings_reload(struct settings *settings) {
         change_daemon(&change);
         inherit_anew(settings, &fresh);
         change_environments(&change);
+        compare_tools(&change);
         log_info("%s was read again; changed: %s", settings->file->path,
                  change.changed.length == 0 ? "nothing" : buffer_string(&change.changed));
         buffer_free(&change.changed);

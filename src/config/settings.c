@@ -13,31 +13,42 @@
 #define LOG_ROOM "config"
 #include "base/log.h"
 
-void free_environment(struct environment_settings *environment) {
+static void release_all(enum setting_owner kind, void *owner) {
     for (size_t i = 0; i < setting_row_count; i++) {
-        if (setting_rows[i].owner == OF_ENVIRONMENT) {
-            setting_release(&setting_rows[i], environment);
+        if (setting_rows[i].owner == kind) {
+            setting_release(&setting_rows[i], owner);
+        }
+    }
+}
+
+static void default_all(enum setting_owner kind, void *owner) {
+    for (size_t i = 0; i < setting_row_count; i++) {
+        if (setting_rows[i].owner == kind) {
+            setting_assign_default(&setting_rows[i], owner);
         }
     }
 }
 
 void settings_free(struct settings *settings) {
     for (size_t i = 0; i < settings->environment_count; i++) {
-        free_environment(&settings->environments[i]);
+        release_all(OF_ENVIRONMENT, &settings->environments[i]);
+    }
+    for (size_t i = 0; i < settings->tool_count; i++) {
+        release_all(OF_TOOL, &settings->tools[i]);
+        free(settings->tools[i].name);
     }
     free(settings->environments);
-    for (size_t i = 0; i < setting_row_count; i++) {
-        setting_release(&setting_rows[i], setting_owner(&setting_rows[i], settings));
-    }
+    free(settings->tools);
+    release_all(OF_ENVIRONMENT, &settings->given);
+    release_all(OF_DAEMON, settings);
     config_file_free(settings->file);
     *settings = (struct settings){.environments = NULL};
 }
 
 void assign_defaults(struct settings *settings) {
     *settings = (struct settings){.environments = NULL};
-    for (size_t i = 0; i < setting_row_count; i++) {
-        setting_assign_default(&setting_rows[i], setting_owner(&setting_rows[i], settings));
-    }
+    default_all(OF_ENVIRONMENT, &settings->given);
+    default_all(OF_DAEMON, settings);
 }
 
 struct environment_settings *add_environment(struct settings *settings) {
@@ -46,18 +57,23 @@ struct environment_settings *add_environment(struct settings *settings) {
     struct environment_settings *environment =
         &settings->environments[settings->environment_count++];
     *environment = (struct environment_settings){.id = NULL};
-    for (size_t i = 0; i < setting_row_count; i++) {
-        if (setting_rows[i].owner == OF_ENVIRONMENT) {
-            setting_assign_default(&setting_rows[i], environment);
-        }
-    }
+    default_all(OF_ENVIRONMENT, environment);
     return environment;
+}
+
+struct tool_settings *add_tool(struct settings *settings, const char *name) {
+    settings->tools =
+        memory_resize(settings->tools, settings->tool_count + 1, sizeof(struct tool_settings));
+    struct tool_settings *tool = &settings->tools[settings->tool_count++];
+    *tool = (struct tool_settings){.name = memory_string(name)};
+    default_all(OF_TOOL, tool);
+    return tool;
 }
 
 /* The environments: those of the file, or the one of command line and variables. */
 
 static void remove_environment(struct settings *settings, size_t index) {
-    free_environment(&settings->environments[index]);
+    release_all(OF_ENVIRONMENT, &settings->environments[index]);
     settings->environments[index] = settings->environments[--settings->environment_count];
 }
 
@@ -253,9 +269,11 @@ void settings_check(const char *path, struct setting_list *problems_found, char 
     for (size_t i = 0; i < problems.count; i++) {
         problems_found->items[problems_found->count++] = problem_text(&problems, i);
     }
-    *summary = memory_format("%zu environment%s, up to %lld sessions, sandboxes in %s",
+    *summary = memory_format("%zu environment%s, up to %lld sessions, %zu custom tool%s, "
+                             "sandboxes in %s",
                              settings.environment_count, settings.environment_count == 1 ? "" : "s",
-                             (long long)settings.max_sessions, settings.state_directory);
+                             (long long)settings.max_sessions, settings.tool_count,
+                             settings.tool_count == 1 ? "" : "s", settings.state_directory);
     problems_free(&problems);
     settings_free(&settings);
 }

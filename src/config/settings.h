@@ -23,6 +23,7 @@ enum {
     SETTING_UNSET = -1,        /* of a number that has no default and that nobody gave */
     SETTING_ROWS_LIMIT = 128,  /* of the table */
     SETTING_ITEMS_LIMIT = 64,  /* of a list */
+    TOOLS_LIMIT = 64,          /* of one daemon */
     ENVIRONMENTS_LIMIT = 256,  /* served by one daemon */
     MAX_SESSIONS_LIMIT = 4096, /* of one daemon */
 };
@@ -52,9 +53,21 @@ struct environment_settings {
     int line;                 /* in the file; 0: it is not there */
 };
 
+/* A custom tool: a program of the operator. */
+struct tool_settings {
+    char *name;
+    struct setting_list command; /* argv */
+    char *schema_path;           /* NULL: none */
+    char *where;                 /* "sandbox" or "host" */
+    int64_t timeout_ms;
+    int line;
+};
+
 struct settings {
     struct environment_settings *environments;
     size_t environment_count;
+    struct tool_settings *tools;
+    size_t tool_count;
 
     char *state_directory;
     char *journal_path; /* NULL: none */

@@ -48,6 +48,18 @@ static void show_environment(struct buffer *out, const struct settings *settings
     }
 }
 
+void show_tool(struct buffer *out, const struct tool_settings *tool) {
+    buffer_append_format(out, "\n[" TOOLS_KEY ".%s]\n", tool->name);
+    for (size_t i = 0; i < setting_row_count; i++) {
+        const struct setting *row = &setting_rows[i];
+        CLEANUP_BUFFER struct buffer value = BUFFER_EMPTY;
+        if (row->owner == OF_TOOL && setting_format(row, tool, &value)) {
+            buffer_append_format(out, "%s = %s\n", row->key + sizeof(TOOLS_KEY),
+                                 buffer_string(&value));
+        }
+    }
+}
+
 char *show_text(const struct settings *settings) {
     CLEANUP_BUFFER struct buffer out = BUFFER_EMPTY;
     for (size_t i = 0; i < setting_row_count; i++) {
@@ -64,6 +76,9 @@ char *show_text(const struct settings *settings) {
     }
     for (size_t i = 0; i < settings->environment_count; i++) {
         show_environment(&out, settings, &settings->environments[i]);
+    }
+    for (size_t i = 0; i < settings->tool_count; i++) {
+        show_tool(&out, &settings->tools[i]);
     }
     return buffer_take_string(&out);
 }

@@ -6,7 +6,10 @@
     _Generic(&((owner_type *)0)->member, type * : offsetof(owner_type, member))
 #define ENVIRONMENT(type, member)                                                                  \
     .owner = OF_ENVIRONMENT, .offset = AT(struct environment_settings, type, member)
+#define TOOL(type, member)   .owner = OF_TOOL, .offset = AT(struct tool_settings, type, member)
 #define DAEMON(type, member) .owner = OF_DAEMON, .offset = AT(struct settings, type, member)
+
+enum { TOOL_TIMEOUT_LEAST_MS = 100, TOOL_TIMEOUT_MOST_MS = 3600000 };
 
 const struct setting setting_rows[] = {
     {.option = "config",
@@ -275,6 +278,27 @@ const struct setting setting_rows[] = {
      .fallback = "on",
      .word = "on|off",
      .help = "images and PDFs as blocks"},
+    {.key = TOOLS_KEY ".command",
+     .kind = SETTING_LIST,
+     TOOL(struct setting_list, command),
+     .help = "the program that answers calls of the tool, and its arguments"},
+    {.key = TOOLS_KEY ".schema",
+     .kind = SETTING_PATH,
+     TOOL(char *, schema_path),
+     .help = "a JSON schema of the tool's input"},
+    {.key = TOOLS_KEY ".where",
+     .kind = SETTING_CHOICE,
+     TOOL(char *, where),
+     .choices = "sandbox|host",
+     .fallback = "sandbox",
+     .help = "where the program runs"},
+    {.key = TOOLS_KEY ".timeout",
+     .kind = SETTING_DURATION,
+     TOOL(int64_t, timeout_ms),
+     .lowest = TOOL_TIMEOUT_LEAST_MS,
+     .highest = TOOL_TIMEOUT_MOST_MS,
+     .fallback = "2m",
+     .help = "ends a call that takes longer"},
     {.key = "log.level",
      .option = "log-level",
      .kind = SETTING_LOG_LEVELS,

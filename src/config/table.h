@@ -29,9 +29,10 @@ enum setting_kind {
 };
 
 /* Whose member `offset` leads to. */
-enum setting_owner { OF_DAEMON, OF_ENVIRONMENT };
+enum setting_owner { OF_DAEMON, OF_ENVIRONMENT, OF_TOOL };
 
 #define ENVIRONMENTS_KEY "environments"
+#define TOOLS_KEY        "tools"
 
 struct setting {
     const char *key;      /* in the file: "sandbox.memory"; NULL: not there */
@@ -62,7 +63,7 @@ void setting_assign_default(const struct setting *row, void *owner);
 bool setting_format(const struct setting *row, const void *owner, struct buffer *out);
 /* What values the row takes: "a whole number from 1 to 4096". */
 void setting_expectation(const struct setting *row, struct buffer *out);
-/* The struct that the row is about when it is not of a repeated table. */
+/* The struct that command line and variables fill for the row; NULL when they cannot. */
 void *setting_owner(const struct setting *row, struct settings *settings);
 /* Frees what is there and leaves NULL or an empty list; numbers stay. */
 void setting_release(const struct setting *row, void *owner);

@@ -180,6 +180,20 @@ static void test_problems(void **state) {
          "key_file = \"/k\"",
          ":4: environment a is there twice"},
         {"[[environments]]\nkey_file = \"/k\"", ":1: an environment has no id"},
+        {"tools = 5", ":1: write each tool as [tools.NAME], at most 64 of them"},
+        {"[tools.\"a b\"]\ncommand = [\"x\"]",
+         ":1: a tool's name is of letters, digits, _ and -, not \"a b\""},
+        {"[tools.a]\ntimeout = \"1s\"", ":1: the tool a has no command"},
+        {"[tools.a]\ncommand = []",
+         ":2: tools.a.command takes an array of strings, not an empty one"},
+        {"[tools.a]\ncommand = \"x\"", ":2: tools.a.command takes an array of strings, not \"x\""},
+        {"[tools.a]\ncommand = [\"x\", 5]",
+         ":2: tools.a.command takes an array of strings, not an array"},
+        {"[tools.a]\ncommand = [\"x\"]\ntimeout = \"2h\"",
+         ":3: tools.a.timeout takes a duration such as \"500ms\", \"60s\" or \"2m\" from \"100ms\" to "
+         "\"1h\", not \"2h\""},
+        {"[tools.a]\ncomand = [\"x\"]\ncommand = [\"x\"]",
+         ":2: unknown key \"tools.comand\": did you mean \"tools.command\"?"},
         {"a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r = 1", ": tables are nested too deep"},
     };
     struct fixture *fixture = *state;
@@ -193,6 +207,27 @@ static void test_problems(void **state) {
         assert_string_equal(problems.items[0], expected);
         setting_list_free(&problems);
     }
+}
+
+static void test_tools(void **state) {
+    struct settings settings;
+    write_file(*state, "[tools.look_up]\ncommand = [\"/bin/look\", \"-x\"]\nwhere = \"host\"\n"
+                       "[tools.other]\ncommand = [\"other\"]\nschema = \"/s.json\"\ntimeout = 5\n");
+    assert_true(load(*state, &settings, "--environment-id", "e", NULL) ||
+                settings.tool_count == 2); /* without a key: loaded, and refused after it */
+    assert_int_equal(settings.tool_count, 2);
+    const struct tool_settings *first = &settings.tools[0];
+    const struct tool_settings *second = &settings.tools[1];
+    assert_string_equal(first->name, "look_up");
+    assert_int_equal(first->command.count, 2);
+    assert_string_equal(first->command.items[1], "-x");
+    assert_string_equal(first->where, "host");
+    assert_null(first->schema_path);
+    assert_int_equal(first->timeout_ms, 120000);
+    assert_string_equal(second->where, "sandbox");
+    assert_string_equal(second->schema_path, "/s.json");
+    assert_int_equal(second->timeout_ms, 5000);
+    settings_free(&settings);
 }
 
 /* What TOML itself refuses has a line and a column; all mistakes are told, in their order. */
@@ -283,9 +318,9 @@ static void test_distance(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CASE(test_environments), CASE(test_precedence),           CASE(test_given_over_file),
-        CASE(test_problems),     CASE(test_many_problems),        CASE(test_bad_files),
-        CASE(test_show),         cmocka_unit_test(test_distance),
+        CASE(test_environments), CASE(test_precedence), CASE(test_given_over_file),
+        CASE(test_tools),        CASE(test_problems),   CASE(test_many_problems),
+        CASE(test_bad_files),    CASE(test_show),       cmocka_unit_test(test_distance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
