@@ -42,7 +42,7 @@ void runner_complain(struct session_runner *runner, const struct error *error) {
     }
 }
 
-static void go_to(struct session_runner *runner, enum runner_state state) {
+void runner_go_to(struct session_runner *runner, enum runner_state state) {
     runner->state = state;
     loop_timer_arm(runner->step_timer, 0);
 }
@@ -104,150 +104,6 @@ static void runner_free(struct session_runner *runner) {
     free(runner);
 }
 
-/* The work item: review, acknowledge, lease, stop. */
-
-/*
- * What a restarted daemon finds: an item is still ours when nobody acknowledged it after us. When
- * it is not known whether our own acknowledgement arrived, the first beat, which is a
- * compare-and-set, decides.
- */
-static void on_reviewed(void *context, const struct api_answer *answer) {
-    struct session_runner *runner = context;
-    runner->request = NULL;
-    const char *state = json_get_string(answer->body, "state");
-    const char *acknowledged_at = json_get_string(answer->body, "acknowledged_at");
-    if (answer->error != NULL || state == NULL) {
-        bool is_gone = answer->status == 404;
-        runner_end(runner, is_gone ? "item gone" : "item unreadable",
-                   is_gone ? NULL : answer->error, is_gone ? ITEM_FORGET : ITEM_LEAVE);
-        return;
-    }
-    bool is_held = strcmp(state, "active") == 0 || strcmp(state, "starting") == 0;
-    bool is_ours = runner->acknowledged_at != NULL && acknowledged_at != NULL &&
-                   strcmp(acknowledged_at, runner->acknowledged_at) == 0;
-    if (strcmp(state, "queued") == 0) {
-        runner->item->is_resumed = false;
-        go_to(runner, RUNNER_ACKNOWLEDGING);
-    } else if (is_held && (is_ours || runner->item_state == STATE_ITEM_CLAIMED)) {
-        runner->item->is_disputed = !is_ours;
-        runner->is_item_ours = true;
-        go_to(runner, RUNNER_LEASING);
-    } else if (strcmp(state, "stopping") == 0 && is_ours) {
-        runner->is_item_ours = true;
-        runner_end(runner, "stopped by the control plane", NULL, ITEM_STOP);
-    } else {
-        runner_end(runner, "another worker has it", NULL, ITEM_FORGET);
-    }
-}
-
-static void review(struct session_runner *runner) {
-    if (runner->item_state == STATE_ITEM_STOPPING) {
-        runner->is_item_ours = true;
-        runner_end(runner, "stopped before", NULL, ITEM_STOP);
-        return;
-    }
-    runner->request = work_queue_get(runner->session_api, runner->item, on_reviewed, runner);
-}
-
-static void note_acknowledged(struct session_runner *runner, struct json_object *body) {
-    CLEANUP_ERROR struct error *error = NULL;
-    (void)FAULT_FAILS("runner.ack_row.before");
-    if (runner->options.state != NULL &&
-        !state_item_acknowledge(runner->options.state, runner->item->id,
-                                json_get_string(body, "acknowledged_at"), &error)) {
-        runner_complain(runner, error);
-    }
-    (void)FAULT_FAILS("runner.ack_row.after");
-}
-
-static void on_acknowledged(void *context, const struct api_answer *answer) {
-    struct session_runner *runner = context;
-    runner->request = NULL;
-    /* After a try whose fate is unknown the 409 may be due to our own: the first beat, which is a
-     * compare-and-set, decides whose item it is. */
-    runner->item->is_disputed = answer->status == 409 && answer->is_repeat;
-    if (answer->error != NULL && !runner->item->is_disputed) {
-        bool is_anothers = answer->status == 409 || answer->status == 404;
-        runner_end(runner, is_anothers ? "another worker has it" : "not acknowledged",
-                   is_anothers ? NULL : answer->error, ITEM_FORGET);
-        return;
-    }
-    if (answer->error == NULL) {
-        note_acknowledged(runner, answer->body);
-    }
-    runner->is_item_ours = true;
-    runner->state = RUNNER_LEASING;
-    runner_step(runner);
-}
-
-static void on_lease_held(void *context) {
-    struct session_runner *runner = context;
-    if (runner->state == RUNNER_LEASING) {
-        runner->state = RUNNER_LOADING;
-        runner_step(runner);
-    }
-}
-
-static void on_lease_beat(void *context, const char *last_heartbeat) {
-    struct session_runner *runner = context;
-    CLEANUP_ERROR struct error *error = NULL;
-    (void)FAULT_FAILS("runner.beat_row.before");
-    if (runner->options.state != NULL &&
-        !state_item_beat(runner->options.state, runner->item->id, last_heartbeat, &error)) {
-        runner_complain(runner, error); /* a restart finds out by itself */
-    }
-}
-
-static void on_lease_ended(void *context, enum lease_end end, const struct error *error) {
-    struct session_runner *runner = context;
-    switch (end) {
-    case LEASE_STOPPING:
-        runner_end(runner, "stopped by the control plane", NULL, ITEM_STOP);
-        break;
-    case LEASE_LOST:
-        runner_end(runner, "lease lost", error, ITEM_FORGET);
-        break;
-    case LEASE_REFUSED:
-        runner_end(runner, "lease refused", error, ITEM_FORGET);
-        break;
-    }
-}
-
-static void forget_item(struct session_runner *runner) {
-    CLEANUP_ERROR struct error *error = NULL;
-    if (runner->options.state != NULL &&
-        !state_item_forget(runner->options.state, runner->item->id, &error)) {
-        runner_complain(runner, error);
-    }
-}
-
-static void on_item_stopped(void *context, const struct api_answer *answer) {
-    struct session_runner *runner = context;
-    runner->request = NULL;
-    (void)FAULT_FAILS("runner.stop.after");
-    if (answer->error != NULL && answer->status != 409 && answer->status != 404) {
-        CLEANUP_FREE char *text = error_text(answer->error);
-        log_warn("work %s could not be stopped: %s", runner->item->id, text);
-    } else {
-        forget_item(runner);
-    }
-    runner->state = RUNNER_RELEASING;
-    runner_step(runner);
-}
-
-static void stop_item(struct session_runner *runner) {
-    CLEANUP_ERROR struct error *error = NULL;
-    if (runner->request != NULL) {
-        return;
-    }
-    (void)FAULT_FAILS("runner.stop.before");
-    if (runner->options.state != NULL &&
-        !state_item_stopping(runner->options.state, runner->item->id, &error)) {
-        runner_complain(runner, error); /* stopping twice is harmless */
-    }
-    runner->request = work_queue_stop(runner->session_api, runner->item, on_item_stopped, runner);
-}
-
 /* The session and its sandbox. */
 
 static void on_session(void *context, const struct api_answer *answer) {
@@ -289,7 +145,7 @@ static void on_prepared(void *owner, const struct error *error) {
         return;
     }
     (void)FAULT_FAILS("runner.prepared.after");
-    go_to(runner, runner->feed == NULL ? RUNNER_ATTACHING : RUNNER_SERVING);
+    runner_go_to(runner, runner->feed == NULL ? RUNNER_ATTACHING : RUNNER_SERVING);
 }
 
 static void prepare(struct session_runner *runner) {
@@ -317,7 +173,7 @@ static void confirm_hand(struct session_runner *runner) {
         return;
     }
     (void)FAULT_FAILS("runner.hand_row.after");
-    go_to(runner, RUNNER_PREPARING);
+    runner_go_to(runner, RUNNER_PREPARING);
 }
 
 static void on_hand_ready(void *context, const char *incarnation, struct json_object *running,
@@ -361,7 +217,7 @@ static void on_hand_closed(void *context, const struct error *error) {
         log_warn("session %s: its sandbox was lost and is replaced: %s", runner->item->session_id,
                  text);
         runner->replacement_count++;
-        go_to(runner, RUNNER_REPLACING);
+        runner_go_to(runner, RUNNER_REPLACING);
         return;
     }
     runner_set_failure(runner, error);
@@ -414,9 +270,9 @@ static void on_released(void *context, const struct error *error) {
     }
     session_sandbox_free(STEAL_PTR(runner->sandbox));
     if (runner->state == RUNNER_RELEASING) {
-        go_to(runner, RUNNER_DONE);
+        runner_go_to(runner, RUNNER_DONE);
     } else if (runner->state == RUNNER_REPLACING && !runner->is_ending) {
-        go_to(runner, RUNNER_ACQUIRING);
+        runner_go_to(runner, RUNNER_ACQUIRING);
     }
 }
 
@@ -468,9 +324,9 @@ static void on_patience_over(void *context) {
 static void leave_session(struct session_runner *runner) {
     close_session(runner);
     if (runner->item_end == ITEM_FORGET) {
-        forget_item(runner);
+        item_forget(runner);
     }
-    go_to(runner, runner->item_end == ITEM_STOP ? RUNNER_STOPPING : RUNNER_RELEASING);
+    runner_go_to(runner, runner->item_end == ITEM_STOP ? RUNNER_STOPPING : RUNNER_RELEASING);
 }
 
 static void on_saved(void *owner, const struct error *error) {
@@ -519,7 +375,7 @@ static void begin_end(struct session_runner *runner) {
 
 static void release(struct session_runner *runner) {
     if (runner->sandbox == NULL) {
-        go_to(runner, RUNNER_DONE);
+        runner_go_to(runner, RUNNER_DONE);
         return;
     }
     session_sandbox_release(runner->sandbox, runner->options.keeps_sandbox &&
@@ -542,8 +398,6 @@ static void finish(struct session_runner *runner) {
 }
 
 static void runner_step(void *context) {
-    static const struct lease_events lease_events = {
-        .held = on_lease_held, .beat = on_lease_beat, .ended = on_lease_ended};
     struct session_runner *runner = context;
     if (runner->is_ending && runner->state < RUNNER_SAVING) {
         begin_end(runner);
@@ -551,15 +405,13 @@ static void runner_step(void *context) {
     }
     switch (runner->state) {
     case RUNNER_REVIEWING:
-        review(runner);
+        item_review(runner);
         break;
     case RUNNER_ACKNOWLEDGING:
-        (void)FAULT_FAILS("runner.ack.before");
-        runner->request =
-            work_queue_acknowledge(runner->options.api, runner->item, on_acknowledged, runner);
+        item_acknowledge(runner);
         break;
     case RUNNER_LEASING:
-        runner->lease = lease_start(runner->session_api, runner->item, &lease_events, runner);
+        item_lease(runner);
         break;
     case RUNNER_LOADING:
         load_session(runner);
@@ -580,7 +432,7 @@ static void runner_step(void *context) {
         replace(runner);
         break;
     case RUNNER_STOPPING:
-        stop_item(runner);
+        item_stop(runner);
         break;
     case RUNNER_RELEASING:
         release(runner);

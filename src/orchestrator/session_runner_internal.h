@@ -94,6 +94,8 @@ struct session_runner {
 
 /* session_runner.c */
 
+/* The next state; its step runs from the loop. */
+void runner_go_to(struct session_runner *runner, enum runner_state state);
 /* Ends the runner from wherever it is; the first reason counts. */
 void runner_end(struct session_runner *runner, const char *reason, const struct error *failure,
                 enum runner_item_end item_end);
@@ -103,6 +105,15 @@ void runner_set_failure(struct session_runner *runner, const struct error *failu
 struct json_object *runner_record(const struct session_runner *runner, const char *event);
 /* Says once that a row cannot be written. */
 void runner_complain(struct session_runner *runner, const struct error *error);
+
+/* session_item.c */
+
+void item_review(struct session_runner *runner);
+void item_acknowledge(struct session_runner *runner);
+void item_lease(struct session_runner *runner);
+void item_stop(struct session_runner *runner);
+/* Deletes its row. */
+void item_forget(struct session_runner *runner);
 
 /* session_serving.c */
 
