@@ -3,7 +3,7 @@
 
 /* The place of a member, checked at compile time to be of the type that the kind needs. */
 #define AT(owner_type, type, member)                                                               \
-    _Generic(&((owner_type *)0)->member, type * : offsetof(owner_type, member))
+    _Generic(&((owner_type *)0)->member, __typeof__(type) * : offsetof(owner_type, member))
 #define ENVIRONMENT(type, member)                                                                  \
     .owner = OF_ENVIRONMENT, .offset = AT(struct environment_settings, type, member)
 #define TOOL(type, member)   .owner = OF_TOOL, .offset = AT(struct tool_settings, type, member)
