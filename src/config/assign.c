@@ -289,7 +289,7 @@ void setting_expectation(const struct setting *row, struct buffer *out) {
         [SETTING_LIST] = "an array of strings",
         [SETTING_SECRET] = "no value in the file",
     };
-    buffer_append_string(out, texts[row->kind]);
+    buffer_append_string(out, row->has_paths ? "an array of absolute paths" : texts[row->kind]);
     for (const char *choice = row->kind == SETTING_CHOICE ? row->choices : ""; *choice != '\0';) {
         size_t width = strcspn(choice, "|");
         buffer_append_format(out, "%s\"%.*s\"", choice == row->choices ? "" : " or ", (int)width,

@@ -205,6 +205,7 @@ static bool assign_list(const struct setting *row, void *owner, struct json_obje
     for (size_t i = 0; i < json_object_array_length(value); i++) {
         CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
         if (!text_of_value(row, json_object_array_get_idx(value, i), &text) ||
+            (row->has_paths && buffer_string(&text)[0] != '/') ||
             !setting_assign(row, owner, buffer_string(&text), NULL)) {
             return false;
         }

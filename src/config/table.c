@@ -187,6 +187,7 @@ const struct setting setting_rows[] = {
      .option = "webhook-secret-file",
      .kind = SETTING_LIST,
      DAEMON(struct setting_list, webhook_secret_files),
+     .has_paths = true,
      .is_live = true,
      .word = "FILE",
      .help =

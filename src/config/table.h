@@ -47,7 +47,8 @@ struct setting {
     size_t offset;
     enum setting_kind kind;
     enum setting_owner owner;
-    bool is_live; /* a changed file changes it while the daemon runs */
+    bool has_paths; /* of SETTING_LIST: in the file each begins with a slash */
+    bool is_live;   /* a changed file changes it while the daemon runs */
 };
 
 extern const struct setting setting_rows[];

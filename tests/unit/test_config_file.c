@@ -180,6 +180,8 @@ static void test_problems(void **state) {
          "key_file = \"/k\"",
          ":4: environment a is there twice"},
         {"[[environments]]\nkey_file = \"/k\"", ":1: an environment has no id"},
+        {"webhook.secret_files = [\"/a\", \"b\"]",
+         ":1: webhook.secret_files takes an array of absolute paths, not an array"},
         {"tools = 5", ":1: write each tool as [tools.NAME], at most 64 of them"},
         {"[tools.\"a b\"]\ncommand = [\"x\"]",
          ":1: a tool's name is of letters, digits, _ and -, not \"a b\""},
