@@ -543,6 +543,57 @@ def log_is_bounded(scene):
 
 # What is good.
 
+@case("a delivery repeated with its id is answered 200 and dropped, also after a restart")
+def repeated(scene):
+    state = str(scene.directory / "state")
+    target = Target(scene, "--state-dir", state)
+    data = good("msg_once")
+    for _ in range(3):
+        assert target.deliver(data) == 200
+    assert target.program.log().count("delivery msg_once: ") == 3
+    assert target.program.log().count("seen before") == 2
+    assert target.program.terminate() == 0
+    again = Target(scene, "--state-dir", state)
+    assert again.deliver(good("msg_once")) == 200
+    assert "seen before" in again.program.log()
+    assert again.plane.polls == 1, "a delivery was acted upon twice"
+
+
+@case("with a full disk a delivery is acted upon and asked for again, until it can be noted")
+def full_disk(scene):
+    needs_root()
+    state = scene.directory / "small"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs", str(state)],
+                   check=True)
+    target = None
+    try:
+        target = Target(scene, "--state-dir", str(state))
+        with open(state / "filler", "wb", buffering=0) as filler:
+            try:
+                while filler.write(b"x" * 4096) == 4096:
+                    pass
+            except OSError:
+                pass
+        # What was allocated before may take a few.
+        refused = next((webhook_id for webhook_id in (f"msg_full_{n}" for n in range(20))
+                        if target.deliver(good(webhook_id)) == 503), None)
+        assert refused is not None, "everything was noted on a full disk"
+        polls = target.plane.polls
+        assert target.deliver(good(refused)) == 503
+        wait_until(lambda: target.plane.polls > polls, "the poll all the same")
+        (state / "filler").unlink()
+        assert target.deliver(good(refused)) == 200
+        assert target.deliver(good(refused)) == 200
+        assert target.program.log().count(f"{refused}: {STARTED} sesn_01TEST: seen before") == 1
+        assert target.program.terminate() == 0
+    finally:
+        if target is not None and target.program.process.poll() is None:
+            target.program.process.kill()
+            target.program.wait()
+        subprocess.run(["umount", str(state)], check=True)
+
+
 @case("during a rotation either secret signs, also the one of the SDK's variable")
 def rotation(scene):
     target = Target(scene, secrets=(OTHER_SECRET,),
@@ -718,10 +769,10 @@ def listener():
     return made
 
 
-def emulator_for(scene, socket_):
+def emulator_for(scene, socket_, steps=None):
     """An emulator that sends signed webhooks to that socket."""
     port = socket_.getsockname()[1]
-    return scene.emulator({"default": {"steps": STEPS}}, "--webhook-url",
+    return scene.emulator({"default": {"steps": steps or STEPS}}, "--webhook-url",
                           f"http://127.0.0.1:{port}/webhook", "--webhook-secret", SECRET)
 
 
@@ -797,6 +848,63 @@ def scale_to_zero(scene):
             assert daemon.wait() == 0, daemon.log()
             assert STARTED in daemon.log(), f"round {round_number}: the webhook was lost"
             assert set(plane.work_states(environment_id)) == {"stopped"}
+
+
+def sandboxes(scene):
+    return sorted(entry.name for entry in (scene.directory / "state" / "sandboxes").iterdir())
+
+
+def all_stopped(plane, environment_id):
+    states = plane.work_states(environment_id)
+    return bool(states) and set(states) == {"stopped"}
+
+
+@case("a webhook that a session was deleted or archived ends its kept sandbox")
+def ended_sessions(scene):
+    needs_root()
+    with listener() as socket_:
+        plane = emulator_for(scene, socket_)
+        environment_id, key = plane.environment()
+        activate(scene, socket_, plane, environment_id, key, "--poll", "never", "--keep", "10m",
+                 "--max-idle", "100ms")
+        for method, suffix in (("DELETE", ""), ("POST", "/archive")):
+            session = plane.session(environment_id)
+            plane.finished(session)
+            wait_until(lambda: all_stopped(plane, environment_id), "the item to be stopped")
+            assert len(sandboxes(scene)) == 1
+            plane.request(method, f"/v1/sessions/{session}{suffix}")
+            wait_until(lambda: sandboxes(scene) == [], "the kept sandbox to end")
+
+
+@case("scale to zero: the kept sandbox is as it was left when the next webhook starts the daemon")
+def kept_over_zero(scene):
+    needs_root()
+    steps = [{"calls": [{"name": "bash", "input": {"command": "cd /tmp; export KEPT=yes; "
+                         "(while sleep 0.05; do date +%N >/workspace/tick; done) >/dev/null 2>&1 &"
+                         "\necho one"}, "expect": {"text": "one"}}]},
+             {"end_turn": True},
+             {"calls": [{"name": "bash", "input": {"command": "pwd; echo $KEPT; "
+                         "a=$(cat /workspace/tick); sleep 0.3; "
+                         "test \"$a\" != \"$(cat /workspace/tick)\" && echo ticking"},
+                         "expect": {"text": "^/tmp\nyes\nticking$"}}]}]
+    with listener() as socket_:
+        plane = emulator_for(scene, socket_, steps)
+        environment_id, key = plane.environment()
+        options = ("--poll", "never", "--keep", "10m", "--max-idle", "100ms",
+                   "--exit-when-idle", "300ms")
+        session = plane.session(environment_id)
+        wait_for_delivery(socket_)
+        first = activate(scene, socket_, plane, environment_id, key, *options)
+        assert first.wait() == 0, first.log()
+        left = sandboxes(scene)
+        assert len(left) == 1, left
+        plane.message(session, "go on")
+        wait_for_delivery(socket_)
+        second = activate(scene, socket_, plane, environment_id, key, *options)
+        plane.finished(session)
+        assert sandboxes(scene) == left
+        assert "as it was left" in second.log(), second.log()
+        assert second.wait() == 0, second.log()
 
 
 class Knocker(threading.Thread):
