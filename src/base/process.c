@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -67,6 +68,13 @@ static int spawn(pid_t *pid, const struct process_options *options) {
                         (char *const *)(uintptr_t)options->environment);
 }
 
+static void limit(pid_t pid, __rlimit_resource_t resource, int64_t bytes) {
+    if (bytes > 0) {
+        const struct rlimit value = {(rlim_t)bytes, (rlim_t)bytes};
+        (void)prlimit(pid, resource, &value, NULL); /* it may have ended already */
+    }
+}
+
 static void on_exit_ready(void *context, unsigned events) {
     (void)events;
     struct process *process = context;
@@ -99,6 +107,8 @@ struct process *process_start(struct loop *loop, const struct process_options *o
         (void)error_set_errno(error, failure, "cannot run %s", options->arguments[0]);
         return NULL;
     }
+    limit(pid, RLIMIT_FSIZE, options->file_limit_bytes);
+    limit(pid, RLIMIT_AS, options->memory_limit_bytes);
     struct process *process = memory_new(struct process);
     process->pid = pid;
     process->ends_group = options->ends_group;

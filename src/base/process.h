@@ -26,6 +26,10 @@ struct process_options {
     int output_fd;
     int error_fd;
     bool ends_group; /* what it leaves behind in its group is killed when it ends */
+    /* 0: none. Set right after the start, so that what the child starts has them from its birth:
+     * for programs that do not hurry to break them. */
+    int64_t file_limit_bytes;   /* RLIMIT_FSIZE: SIGXFSZ beyond it */
+    int64_t memory_limit_bytes; /* RLIMIT_AS */
     /* Called once when the child has ended and was reaped. The process may be freed from here. */
     void (*ended)(void *context, int wait_status);
     void *context;

@@ -342,7 +342,7 @@ static void strip(struct unpacked *unpacked, const char *top) {
 }
 
 static bool build(struct unpacking *unpacking, struct unpacked *unpacked, struct error **error) {
-    CLEANUP_FREE char *top = top_folder(unpacking);
+    CLEANUP_FREE char *top = unpacking->limits->keeps_top ? NULL : top_folder(unpacking);
     CLEANUP_JSON struct json_object *excluded = excluded_names(unpacking);
     CLEANUP_JSON struct json_object *places = json_object_new_object();
     struct growing growing = {unpacked, places, unpacking->limits->members};

@@ -19,6 +19,7 @@ struct unpack_limits {
     size_t total_bytes; /* of all files together */
     size_t file_bytes;
     size_t members; /* files and directories, implied ones too */
+    bool keeps_top; /* a single top folder is not stripped */
 };
 
 enum { UNPACK_DEPTH_LIMIT = 64 };

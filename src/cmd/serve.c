@@ -16,12 +16,14 @@
 #include "cmd/idle_exit.h"
 #include "cmd/locate.h"
 #include "cmd/serve_state.h"
+#include "cmd/serve_stage.h"
 #include "cmd/serve_webhook.h"
 #include "config/settings.h"
 #include "net/http_client.h"
 #include "orchestrator/dispatcher.h"
 #include "orchestrator/reconciler.h"
 #include "orchestrator/setup_memory.h"
+#include "orchestrator/stage_git.h"
 
 #define LOG_ROOM "cmd"
 #include "base/log.h"
@@ -59,6 +61,7 @@ struct serve {
     struct keeper *keeper;
     struct http_client *client;
     struct hands *hands;
+    struct serve_stage *stage;
     struct journal *journal;
     struct state *state;
     struct reconciler *reconciler;
@@ -224,7 +227,8 @@ static bool serve_prepare(struct serve *serve, struct error **error) {
         return false;
     }
     serve->state = serve_state_open(settings->state_directory, error);
-    if (serve->state == NULL) {
+    serve->stage = serve->state == NULL ? NULL : serve_stage_open(settings, error);
+    if (serve->stage == NULL) {
         return false;
     }
     if (settings->journal_path != NULL) {
@@ -256,6 +260,11 @@ static bool serve_run(struct serve *serve, struct error **error) {
     }
     serve->hands = hands_from_keeper(serve->keeper, &configuration);
     serve->hands->memory_sync_ms = settings->memory_sync_ms;
+    serve->hands->stage = serve_stage_options(serve->stage, serve->client);
+    if (serve->hands->stage->directory != NULL &&
+        !stage_git_prepare(serve->hands->stage->directory, error)) {
+        return false;
+    }
     struct environments_options options = {
         .settings = settings,
         .client = serve->client,
@@ -300,6 +309,7 @@ static void serve_release(struct serve *serve) {
     hands_free(serve->hands);
     http_client_free(serve->client);
     reconciler_free(serve->reconciler);
+    serve_stage_free(serve->stage);
     keeper_stop(serve->keeper);
     state_close(serve->state);
     journal_close(serve->journal);

@@ -99,6 +99,11 @@ struct settings {
     int64_t keep_ms; /* for the next item of a session; 0: nothing outlives its item */
     int64_t keep_most;
 
+    struct setting_list stage_allow;       /* URL prefixes */
+    struct setting_list stage_credentials; /* "PREFIX=FILE" */
+    int64_t stage_entry_bytes;
+    int64_t stage_timeout_ms;
+
     char *log_levels;
     char *log_format;
 

@@ -46,6 +46,7 @@ struct hands {
     struct hand_configuration configuration; /* what each hand is told first */
     int64_t memory_sync_ms; /* from pass to pass of the memory stores; 0: they are not served */
     bool is_shared;         /* a place is this container: what a session leaves, others find */
+    const struct stage_options *stage; /* what may be staged there; borrowed. NULL: nothing */
 };
 
 /* A sandbox of the keeper for each session; borrows the keeper. */

@@ -158,6 +158,7 @@ static void prepare(struct session_runner *runner) {
             .session = runner->session,
             .hand = runner->hand,
             .workdir = runner->options.hands->configuration.workdir,
+            .stage = runner->options.hands->stage,
             .memory_sync_ms = runner->options.hands->memory_sync_ms,
             .is_place_shared = runner->options.hands->is_shared,
         },

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "orchestrator/setup_memory.h"
 #include "orchestrator/setup_skills.h"
+#include "orchestrator/setup_stage.h"
 
 #define LOG_ROOM "orchestrator"
 #include "base/log.h"
@@ -13,7 +14,8 @@
 enum setup_state { SETUP_STARTING, SETUP_READY, SETUP_FINISHING, SETUP_DONE };
 
 /* In the order of starting; ends with a NULL. */
-static const struct session_setup_part *const parts[] = {&setup_skills, &setup_memory, NULL};
+static const struct session_setup_part *const parts[] = {&setup_stage, &setup_skills, &setup_memory,
+                                                         NULL};
 
 enum { PARTS_LIMIT = 8 };
 _Static_assert(sizeof(parts) / sizeof(parts[0]) <= PARTS_LIMIT, "a place for each part");

@@ -13,6 +13,7 @@
 #include "base/loop.h"
 #include "cma/api.h"
 #include "hand/client.h"
+#include "orchestrator/stage_plan.h"
 
 /* What a part works with; everything is borrowed and outlives the part. */
 struct session_setup_context {
@@ -25,6 +26,7 @@ struct session_setup_context {
     const char *workdir;
     int64_t memory_sync_ms; /* from pass to pass of the memory stores; 0: they are not served */
     bool is_place_shared;   /* others use the place after the session: leave nothing there */
+    const struct stage_options *stage; /* what may be staged; NULL: nothing */
 };
 
 typedef void (*session_setup_done)(void *owner, const struct error *error);
