@@ -4,7 +4,9 @@
  * Appended to a file that the operator names (`holt serve --journal FILE`); `holt demo` reads it.
  * Each line has "time" (RFC 3339) and "event", and what the event is about:
  *   session_claimed    session_id, work_id
+ *   session_resumed    session_id, work_id: of a daemon before this one
  *   sandbox_created    session_id, sandbox_id, provider, created_us
+ *   sandbox_resumed    session_id, sandbox_id, provider: the session's own, as it was left
  *   call_ended         session_id, tool_use_id, name, is_error, duration_us
  *   turn_ended         session_id, sandbox_id, memory_bytes, process_count
  *   session_ended      session_id, work_id, reason

@@ -1,4 +1,5 @@
 /* The work item of a session: review, acknowledge, lease, stop. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
@@ -27,7 +28,9 @@ static void on_reviewed(void *context, const struct api_answer *answer) {
     bool is_ours = runner->acknowledged_at != NULL && acknowledged_at != NULL &&
                    strcmp(acknowledged_at, runner->acknowledged_at) == 0;
     if (strcmp(state, "queued") == 0) {
+        /* The lease lapsed: a new one begins. */
         runner->item->is_resumed = false;
+        free(STEAL_PTR(runner->item->last_heartbeat));
         runner_go_to(runner, RUNNER_ACKNOWLEDGING);
     } else if (is_held && (is_ours || runner->item_state == STATE_ITEM_CLAIMED)) {
         runner->item->is_disputed = !is_ours;

@@ -248,7 +248,9 @@ static void on_acquired(void *context, enum session_sandbox_origin origin,
         runner_record(runner, is_resumed ? "sandbox_resumed" : "sandbox_created");
     json_set_string(record, "sandbox_id", place->sandbox_id);
     json_set_string(record, "provider", place->provider);
-    json_set_int(record, "created_us", place->created_us);
+    if (!is_resumed) {
+        json_set_int(record, "created_us", place->created_us);
+    }
     journal_write(runner->options.journal, record);
     runner->state = RUNNER_CONNECTING;
     if (runner->options.started != NULL) {

@@ -116,6 +116,25 @@ def ended_meanwhile(scene):
     assert len(results_of(place, session)) == 1
 
 
+@case("a lease that lapsed while no daemon ran begins anew, with the sandbox as it was left")
+def lapsed(scene):
+    place = Place(scene, [
+        bash("export KEPT=yes; echo x >> /workspace/count", ""),
+        bash("sleep 2; echo x >> /workspace/count; echo $KEPT; wc -l < /workspace/count",
+             "^yes\n2$"),
+    ], "--lease-ttl", "1s")
+    daemon = place.serve()
+    session = place.plane.session(place.environment_id)
+    wait_until(lambda: daemon.log().count("handed over") == 2, "the second call")
+    kill(daemon, "both")
+    wait_until(lambda: place.plane.work_states(place.environment_id) == ["queued"], "the lapse")
+    second = place.serve()
+    place.plane.finished(session)
+    assert "as it was left" in second.log(), second.log()
+    assert len(results_of(place, session)) == 2, results_of(place, session)
+    wait_until(place.stopped, "the item to be stopped")
+
+
 @case("a sandbox that was lost with the daemon is replaced, and its calls are not run again")
 def lost_sandbox(scene):
     place = Place(scene, [

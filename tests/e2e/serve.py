@@ -120,6 +120,21 @@ def apart(scene):
         plane.finished(session)
 
 
+@case("two daemons on one environment share its sessions, each served once")
+def two_daemons(scene):
+    needs_root()
+    plane = scene.emulator({"default": {"steps": [
+        bash("echo x >> count; wc -l < count", "^1$"), bash("sleep 0.1; echo y", "^y$")]}})
+    environment_id, key = plane.environment()
+    daemons = [scene.serve(plane, environment_id, key, "--max-sessions", "2", "--max-idle", "50ms")
+               for _ in range(2)]
+    sessions = [plane.session(environment_id) for _ in range(12)]
+    for session in sessions:
+        assert len(plane.finished(session)["results"]) == 2
+    for daemon in daemons:
+        assert "claimed as work" in daemon.log(), "one daemon did everything"
+
+
 @case("the key is taken from a file, and the file need not be readable later")
 def key_file(scene):
     needs_root()
