@@ -10,15 +10,9 @@
 #include "base/memory.h"
 
 static const struct command *const commands[] = {
-    &command_serve,
-    &command_config_check,
-    &command_config_show,
-    &command_worker_run,
-    &command_worker_poll,
-    &command_session,
-    &command_demo,
-    &command_emulate,
-    NULL,
+    &command_serve,      &command_config_check, &command_config_show,
+    &command_worker_run, &command_worker_poll,  &command_session,
+    &command_demo,       &command_emulate,      NULL,
 };
 
 int command_usage_error(const struct command *command, const char *format, ...) {
