@@ -48,6 +48,8 @@ static int spawn(pid_t *pid, const struct process_options *options) {
     give(&actions, options->input_fd, STDIN_FILENO, O_RDONLY);
     give(&actions, options->output_fd, STDOUT_FILENO, O_WRONLY);
     give(&actions, options->error_fd, STDERR_FILENO, O_WRONLY);
+    /* Libraries of ours open descriptors without O_CLOEXEC: libcurl its connections. */
+    (void)posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
     if (options->directory != NULL) {
         (void)posix_spawn_file_actions_addchdir_np(&actions, options->directory);
     }

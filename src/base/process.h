@@ -3,7 +3,7 @@
  *
  * The child leads a process group of its own, so that a signal reaches what it started, and a
  * terminal's Ctrl-C does not reach it. It inherits standard input, output and error and no other
- * descriptor (everything of ours is O_CLOEXEC), an empty signal mask, and default dispositions.
+ * descriptor, an empty signal mask, and default dispositions.
  */
 #ifndef HOLT_BASE_PROCESS_H
 #define HOLT_BASE_PROCESS_H

@@ -17,6 +17,7 @@
 #include "cmd/locate.h"
 #include "cmd/serve_state.h"
 #include "cmd/serve_stage.h"
+#include "cmd/serve_tools.h"
 #include "cmd/serve_webhook.h"
 #include "config/settings.h"
 #include "net/http_client.h"
@@ -62,6 +63,7 @@ struct serve {
     struct http_client *client;
     struct hands *hands;
     struct serve_stage *stage;
+    struct serve_tools *tools;
     struct journal *journal;
     struct state *state;
     struct reconciler *reconciler;
@@ -226,6 +228,10 @@ static bool serve_prepare(struct serve *serve, struct error **error) {
     if (!start_keeper(serve, error) || !environments_read_keys(settings, error)) {
         return false;
     }
+    serve->tools = serve_tools_new(settings, error);
+    if (serve->tools == NULL) {
+        return false;
+    }
     serve->state = serve_state_open(settings->state_directory, error);
     serve->stage = serve->state == NULL ? NULL : serve_stage_open(settings, error);
     if (serve->stage == NULL) {
@@ -271,6 +277,7 @@ static bool serve_run(struct serve *serve, struct error **error) {
         .common = {.loop = serve->loop,
                    .hands = serve->hands,
                    .journal = serve->journal,
+                   .custom_tools = serve_tools_table(serve->tools),
                    .state = serve->state,
                    .keeps_sandboxes = settings->keep_ms > 0},
         .ended = on_environments_ended,
@@ -306,6 +313,7 @@ static void serve_release(struct serve *serve) {
     idle_exit_free(serve->idle_exit);
     serve_webhook_free(serve->webhook);
     environments_free(serve->environments);
+    serve_tools_free(serve->tools);
     hands_free(serve->hands);
     http_client_free(serve->client);
     reconciler_free(serve->reconciler);

@@ -23,14 +23,15 @@ static const char *const host_environment[] = {
 };
 enum { HOST_VARIABLES = sizeof(host_environment) / sizeof(host_environment[0]) };
 
-/* A call that is answered here, not by hand. */
+/* A call that is answered here, not by hand; kept until acknowledged. */
 struct custom_call {
     struct custom_calls *calls;
     const struct custom_tool *tool;
     char *id;
-    struct host_program *program; /* NULL: the answer is there already */
-    struct loop_timer *timer;     /* gives an answer that is there already */
-    char *text;
+    struct host_program *program; /* NULL: it has ended */
+    struct loop_timer *timer;     /* tells an answer that is there already */
+    struct json_object *content;  /* NULL: it has not ended */
+    bool is_error;
     LIST_ENTRY(custom_call) link;
 };
 
@@ -188,7 +189,7 @@ static void call_free(struct custom_call *call) {
     host_program_cancel(call->program);
     loop_timer_free(call->timer);
     free(call->id);
-    free(call->text);
+    json_object_put(call->content);
     free(call);
 }
 
@@ -207,43 +208,64 @@ bool custom_calls_owns(const struct custom_calls *calls, const char *name) {
     return custom_tools_find(calls->tools, name) != NULL;
 }
 
-/* The call is over before its answer is told: whoever hears it may free everything. */
-static void conclude(struct custom_call *call, bool is_error, struct json_object *content) {
+bool custom_calls_is_on_host(const struct custom_calls *calls, const char *name) {
+    const struct custom_tool *tool = custom_tools_find(calls->tools, name);
+    return tool != NULL && tool->is_on_host;
+}
+
+/* Whoever hears it may acknowledge the call, or free everything: it is not touched after it. */
+static void tell(struct custom_call *call) {
     struct custom_calls *calls = call->calls;
-    CLEANUP_FREE char *id = STEAL_PTR(call->id);
-    call_free(call);
-    calls->ended(calls->context, id, is_error, content);
+    CLEANUP_FREE char *id = memory_string(call->id);
+    CLEANUP_JSON struct json_object *content = json_object_get(call->content);
+    calls->ended(calls->context, id, call->is_error, content);
+}
+
+static void on_answer_timer(void *context) {
+    tell(context);
+}
+
+static void answer(struct custom_call *call, bool is_error, struct json_object *take_content) {
+    call->is_error = is_error;
+    json_object_put(call->content);
+    call->content = take_content;
+}
+
+static void answer_error(struct custom_call *call, const char *text) {
+    answer(call, true, text_block(text, strlen(text)));
 }
 
 static void on_program_ended(void *context, const struct hand_exec_result *result,
                              const struct error *error) {
     struct custom_call *call = context;
     call->program = NULL;
-    bool is_error = true;
-    CLEANUP_JSON struct json_object *content = NULL;
     if (result != NULL) {
-        content = word_result(call->tool, result, &is_error);
+        bool is_error = false;
+        struct json_object *content = word_result(call->tool, result, &is_error);
+        answer(call, is_error, content);
     } else {
         CLEANUP_FREE char *why = error_text(error);
         CLEANUP_FREE char *text = memory_format("%s: %s", call->tool->name, why);
-        content = text_block(text, strlen(text));
+        answer_error(call, text);
     }
-    conclude(call, is_error, content);
+    tell(call);
 }
 
-static void on_answer_timer(void *context) {
-    struct custom_call *call = context;
-    CLEANUP_JSON struct json_object *content = text_block(call->text, strlen(call->text));
-    conclude(call, true, content);
+static struct custom_call *find(struct custom_calls *calls, const char *id) {
+    struct custom_call *call = NULL;
+    LIST_FOREACH(call, &calls->list, link) {
+        if (strcmp(call->id, id) == 0) {
+            return call;
+        }
+    }
+    return NULL;
 }
 
-/* Answers with an error text, from the loop. */
-static void answer_later(struct custom_call *call, char *take_text) {
-    free(call->text);
-    call->text = take_text;
-    call->timer = call->timer == NULL ? loop_timer_new(call->calls->loop, on_answer_timer, call)
-                                      : call->timer;
-    loop_timer_arm(call->timer, 0);
+void custom_calls_acknowledge(struct custom_calls *calls, const char *id) {
+    struct custom_call *call = find(calls, id);
+    if (call != NULL) {
+        call_free(call);
+    }
 }
 
 static struct custom_call *call_new(struct custom_calls *calls, const struct custom_tool *tool,
@@ -252,6 +274,7 @@ static struct custom_call *call_new(struct custom_calls *calls, const struct cus
     call->calls = calls;
     call->tool = tool;
     call->id = memory_string(id);
+    call->timer = loop_timer_new(calls->loop, on_answer_timer, call);
     LIST_INSERT_HEAD(&calls->list, call, link);
     return call;
 }
@@ -302,11 +325,20 @@ static void start_in_sandbox(struct custom_calls *calls, struct hand_client *han
 void custom_calls_start(struct custom_calls *calls, struct hand_client *hand, const char *id,
                         const char *name, struct json_object *input) {
     const struct custom_tool *tool = custom_tools_find(calls->tools, name);
+    struct custom_call *known = find(calls, id);
+    if (known != NULL) {
+        if (known->content != NULL) {
+            loop_timer_arm(known->timer, 0);
+        }
+        return;
+    }
     CLEANUP_ERROR struct error *error = NULL;
     CLEANUP_JSON struct json_object *object =
         input == NULL ? json_object_new_object() : json_object_get(input);
     if (!custom_tool_check_input(tool, object, &error)) {
-        answer_later(call_new(calls, tool, id), error_text(error));
+        struct custom_call *call = call_new(calls, tool, id);
+        answer_error(call, error->message);
+        loop_timer_arm(call->timer, 0);
     } else if (tool->is_on_host) {
         start_on_host(calls, tool, id, json_text(object, NULL));
     } else {
@@ -315,13 +347,13 @@ void custom_calls_start(struct custom_calls *calls, struct hand_client *hand, co
 }
 
 void custom_calls_cancel(struct custom_calls *calls, struct hand_client *hand, const char *id) {
-    struct custom_call *call = NULL;
-    LIST_FOREACH(call, &calls->list, link) {
-        if (strcmp(call->id, id) == 0) {
-            host_program_cancel(STEAL_PTR(call->program));
-            answer_later(call, memory_format("%s: interrupted by the user", call->tool->name));
-            return;
-        }
+    struct custom_call *call = find(calls, id);
+    if (call == NULL) {
+        hand_client_cancel(hand, id);
+    } else if (call->content == NULL) {
+        host_program_cancel(STEAL_PTR(call->program));
+        CLEANUP_FREE char *text = memory_format("%s: interrupted", call->tool->name);
+        answer_error(call, text);
+        loop_timer_arm(call->timer, 0);
     }
-    hand_client_cancel(hand, id);
 }

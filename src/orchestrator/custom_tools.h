@@ -49,21 +49,27 @@ typedef void (*custom_call_ended)(void *context, const char *id, bool is_error,
 struct custom_calls *custom_calls_new(struct loop *loop, const struct custom_tools *tools,
                                       const char *session_id, custom_call_ended ended,
                                       void *context);
-/* Kills what still runs on the host; `ended` is not called any more. NULL is fine. */
+/* Kills what still runs on the host and forgets answers that were kept; `ended` is not called any
+ * more. NULL is fine. */
 void custom_calls_free(struct custom_calls *take_calls);
 bool custom_calls_owns(const struct custom_calls *calls, const char *name);
+/* Whether a call of that tool would be lost with the daemon: it runs on the host. */
+bool custom_calls_is_on_host(const struct custom_calls *calls, const char *name);
 
 /*
- * Starts a call of a tool that is owned. On the host its end comes to `ended`. In the sandbox it is
+ * Starts a call of a tool that is owned. On the host its end comes to `ended`, and is kept until
+ * acknowledged: a known id is not run again, its answer comes once more. In the sandbox it is
  * a call of `hand` like any other, kept there until acknowledged: its result comes to the client's
  * `result`, and custom_calls_answer makes the answer of it. An input that does not fit the schema
  * is answered through `ended` in either case.
  */
 void custom_calls_start(struct custom_calls *calls, struct hand_client *hand, const char *id,
                         const char *name, struct json_object *input);
-/* Ends a call: in the sandbox its result still comes; on the host `ended` says that it was
- * interrupted. */
+/* Ends a call, of hand's as well: in the sandbox its result still comes; on the host `ended` says
+ * that it was interrupted. */
 void custom_calls_cancel(struct custom_calls *calls, struct hand_client *hand, const char *id);
+/* The answer was posted. An unknown id is fine. */
+void custom_calls_acknowledge(struct custom_calls *calls, const char *id);
 /* What a result of hand is to the model: *is_error is read and set; the caller frees the content.
  */
 struct json_object *custom_calls_answer(const struct custom_calls *calls, const char *name,

@@ -29,7 +29,8 @@ struct dispatcher_options {
     /* Items are given to this script instead (script_runner.h); borrowed. NULL: sessions are served
      * here, with `hands`. A session takes a slot until its script has returned. */
     const struct script_options *script;
-    struct state *state;  /* borrowed; NULL: nothing outlives the daemon */
+    const struct custom_tools *custom_tools; /* borrowed; NULL: none */
+    struct state *state;                     /* borrowed; NULL: nothing outlives the daemon */
     const char *seal_key; /* the environment key: tokens in the state are sealed with it */
     bool keeps_sandboxes; /* for the next items of their sessions */
     const char *environment_id;

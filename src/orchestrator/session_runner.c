@@ -85,6 +85,7 @@ static void close_session(struct session_runner *runner) {
 static void runner_free(struct session_runner *runner) {
     close_session(runner);
     session_calls_free(runner->calls);
+    custom_calls_free(runner->custom);
     session_sandbox_free(runner->sandbox);
     loop_timer_free(runner->idle_timer);
     loop_timer_free(runner->patience_timer);
@@ -470,7 +471,9 @@ struct session_runner *session_runner_start(const struct session_runner_options 
             ? options->api
             : api_with_bearer(options->api, take_item->api_base_url, take_item->bearer);
     runner->known_calls = json_object_new_object();
-    runner->calls = session_calls_new(serving_owns_tool, NULL);
+    runner->calls = session_calls_new(serving_owns_tool, runner);
+    runner->custom = custom_calls_new(options->loop, options->custom_tools, take_item->session_id,
+                                      serving_on_custom_ended, runner);
     LIST_INIT(&runner->postings);
     runner->idle_timer = loop_timer_new(options->loop, on_idle, runner);
     runner->patience_timer = loop_timer_new(options->loop, on_patience_over, runner);

@@ -13,6 +13,7 @@
 #define HOLT_ORCHESTRATOR_SESSION_RUNNER_H
 
 #include "cma/work_queue.h"
+#include "orchestrator/custom_tools.h"
 #include "orchestrator/hands.h"
 #include "orchestrator/journal.h"
 #include "state/state.h"
@@ -21,13 +22,14 @@ struct session_runner;
 
 struct session_runner_options {
     struct loop *loop;
-    struct api *api;         /* with the environment key; borrowed */
-    struct hands *hands;     /* borrowed */
-    struct journal *journal; /* borrowed; may be NULL */
-    struct state *state;     /* borrowed; NULL: nothing outlives the runner */
-    int64_t max_idle_ms;     /* after the end of a turn; 0: never */
-    bool is_acknowledged;    /* somebody else acknowledged the item: `holt worker run` */
-    bool keeps_sandbox;      /* for the session's next item */
+    struct api *api;                         /* with the environment key; borrowed */
+    struct hands *hands;                     /* borrowed */
+    struct journal *journal;                 /* borrowed; may be NULL */
+    struct state *state;                     /* borrowed; NULL: nothing outlives the runner */
+    const struct custom_tools *custom_tools; /* borrowed; NULL: none */
+    int64_t max_idle_ms;                     /* after the end of a turn; 0: never */
+    bool is_acknowledged; /* somebody else acknowledged the item: `holt worker run` */
+    bool keeps_sandbox;   /* for the session's next item */
     /* When it is stopped before the turn is over, the item is not stopped but left: its lease
      * lapses, or is found by whoever is started from the same state. */
     bool hands_back;

@@ -70,6 +70,7 @@ struct session_runner {
     struct setup_memory_roots *roots; /* hand's configuration, with the memory stores */
     struct event_feed *feed;
     struct session_calls *calls;
+    struct custom_calls *custom; /* the custom ones among them */
     LIST_HEAD(, posting) postings;
     struct loop_timer *idle_timer;
     struct loop_timer *patience_timer;
@@ -127,6 +128,9 @@ void serving_note_known_calls(struct session_runner *runner, struct json_object 
 /* For hand_events. */
 void serving_on_result(void *context, const char *id, bool is_error, struct json_object *content,
                        int64_t duration_us);
+/* For custom_calls. */
+void serving_on_custom_ended(void *context, const char *id, bool is_error,
+                             struct json_object *content);
 /* The connection to hand is over while calls were out: each is answered, then the runner ends. */
 void serving_lose_hand(struct session_runner *runner);
 /* Hands over what may run, and looks whether turn or drain are over. */

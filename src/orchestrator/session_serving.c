@@ -22,8 +22,11 @@ enum {
 
 bool serving_owns_tool(void *context, const char *name, bool is_custom) {
     static const char *const names[] = {"bash", "read", "write", "edit", "glob", "grep"};
-    (void)context;
-    for (size_t i = 0; !is_custom && i < sizeof(names) / sizeof(names[0]); i++) {
+    const struct session_runner *runner = context;
+    if (is_custom) {
+        return custom_calls_owns(runner->custom, name);
+    }
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(name, names[i]) == 0) {
             return true;
         }
@@ -132,13 +135,18 @@ static void cut_and_post(struct posting *posting) {
                              whole.length, on_saved, posting);
 }
 
+static void acknowledge(struct session_runner *runner, const struct session_call *call) {
+    custom_calls_acknowledge(runner->custom, call->id);
+    if (runner->hand != NULL) {
+        hand_client_acknowledge(runner->hand, call->id);
+    }
+}
+
 static void conclude_call(struct session_runner *runner, struct session_call *call) {
     note_posted(runner, call);
     (void)FAULT_FAILS("runner.posted.after");
     session_call_set_state(call, CALL_CLOSED);
-    if (runner->hand != NULL) {
-        hand_client_acknowledge(runner->hand, call->id);
-    }
+    acknowledge(runner, call);
     (void)FAULT_FAILS("runner.hand_ack.after");
 }
 
@@ -202,13 +210,9 @@ static void note_ended(struct session_runner *runner, const struct session_call 
     }
 }
 
-void serving_on_result(void *context, const char *id, bool is_error, struct json_object *content,
-                       int64_t duration_us) {
-    struct session_runner *runner = context;
-    struct session_call *call = session_calls_find(runner->calls, id);
-    if (call == NULL || call->state != CALL_RUNNING || runner->is_ending) {
-        return;
-    }
+/* A call has ended, wherever it ran. */
+static void take_result(struct session_runner *runner, struct session_call *call, bool is_error,
+                        struct json_object *content, int64_t duration_us) {
     (void)FAULT_FAILS("runner.result.before");
     note_ended(runner, call, is_error, content, duration_us);
     (void)FAULT_FAILS("runner.result.after");
@@ -220,11 +224,40 @@ void serving_on_result(void *context, const char *id, bool is_error, struct json
     journal_write(runner->options.journal, record);
     if (call->is_orphaned) {
         session_call_set_state(call, CALL_CLOSED);
-        hand_client_acknowledge(runner->hand, id);
+        acknowledge(runner, call);
         serving_go_on(runner);
         return;
     }
     post_result(runner, call, is_error, content);
+}
+
+/* The call of that id if its result is waited for, or NULL. */
+static struct session_call *find_running(const struct session_runner *runner, const char *id) {
+    struct session_call *call = session_calls_find(runner->calls, id);
+    bool is_awaited = call != NULL && call->state == CALL_RUNNING && !runner->is_ending;
+    return is_awaited ? call : NULL;
+}
+
+void serving_on_result(void *context, const char *id, bool is_error, struct json_object *content,
+                       int64_t duration_us) {
+    struct session_runner *runner = context;
+    struct session_call *call = find_running(runner, id);
+    if (call != NULL && call->is_custom) {
+        CLEANUP_JSON struct json_object *answer =
+            custom_calls_answer(runner->custom, call->name, &is_error, content);
+        take_result(runner, call, is_error, answer, duration_us);
+    } else if (call != NULL) {
+        take_result(runner, call, is_error, content, duration_us);
+    }
+}
+
+void serving_on_custom_ended(void *context, const char *id, bool is_error,
+                             struct json_object *content) {
+    struct session_runner *runner = context;
+    struct session_call *call = find_running(runner, id);
+    if (call != NULL) {
+        take_result(runner, call, is_error, content, 0);
+    }
 }
 
 void serving_close(struct session_runner *runner) {
@@ -243,6 +276,10 @@ enum readiness {
     CALL_MUST_WAIT, /* the rows cannot be read */
 };
 
+static bool is_on_host(const struct session_runner *runner, const struct session_call *call) {
+    return call->is_custom && custom_calls_is_on_host(runner->custom, call->name);
+}
+
 static enum readiness judge(struct session_runner *runner, const struct session_call *call) {
     CLEANUP_ERROR struct error *error = NULL;
     struct state_call row;
@@ -260,6 +297,10 @@ static enum readiness judge(struct session_runner *runner, const struct session_
         bool may_have_run = runner->origin == SANDBOX_REBOOTED && runner->is_first_history;
         return may_have_run ? CALL_IS_LOST : CALL_IS_NEW;
     }
+    if (is_on_host(runner, call)) {
+        /* Nothing of it outlives a daemon, and it may have run: it must not run again. */
+        return call->was_handed ? CALL_IS_OUT : CALL_IS_LOST;
+    }
     if (strcmp(row.incarnation, runner->incarnation) != 0) {
         return CALL_IS_LOST;
     }
@@ -274,7 +315,11 @@ static void hand_over(struct session_runner *runner, struct session_call *call) 
     call->was_handed = true;
     log_debug("session %s: call %s (%s) is handed over", runner->item->session_id, call->id,
               call->name);
-    hand_client_call(runner->hand, call->id, call->name, call->input, CALL_DEADLINE_MS);
+    if (call->is_custom) {
+        custom_calls_start(runner->custom, runner->hand, call->id, call->name, call->input);
+    } else {
+        hand_client_call(runner->hand, call->id, call->name, call->input, CALL_DEADLINE_MS);
+    }
     (void)FAULT_FAILS("runner.call.after");
 }
 
@@ -307,7 +352,9 @@ static bool dispatch_ready(struct session_runner *runner, struct session_call *c
         hand_over(runner, call);
         return true;
     case CALL_IS_LOST:
-        answer_ourselves(runner, call, "the sandbox was lost while this call ran");
+        answer_ourselves(runner, call,
+                         is_on_host(runner, call) ? "the daemon was restarted while this call ran"
+                                                  : "the sandbox was lost while this call ran");
         return true;
     case CALL_MUST_WAIT:
         return false;
@@ -327,7 +374,7 @@ static void dispatch_calls(struct session_runner *runner) {
         }
         if (call->state == CALL_RUNNING && call->is_interrupted) {
             call->is_interrupted = false; /* once is enough */
-            hand_client_cancel(runner->hand, call->id);
+            custom_calls_cancel(runner->custom, runner->hand, call->id);
         }
     }
     runner->is_first_history = false;
@@ -337,7 +384,7 @@ void serving_cut(struct session_runner *runner) {
     for (struct session_call *call = session_calls_first(runner->calls); call != NULL;
          call = call->next) {
         if (call->state == CALL_RUNNING) {
-            hand_client_cancel(runner->hand, call->id);
+            custom_calls_cancel(runner->custom, runner->hand, call->id);
         }
     }
 }

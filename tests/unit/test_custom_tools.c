@@ -92,6 +92,7 @@ static void begin(struct bench *bench, const char *const *command, int64_t timeo
     if (bench->calls == NULL) {
         bench->calls = custom_calls_new(bench->loop, &table, "sesn_1", on_ended, bench);
     }
+    custom_calls_acknowledge(bench->calls, "sevt_1"); /* the one before, if any */
     custom_calls_start(bench->calls, NULL, "sevt_1", "t", input);
 }
 
@@ -171,10 +172,26 @@ static void test_a_call_can_be_interrupted(void **state) {
     custom_calls_cancel(bench->calls, NULL, "sevt_1");
     await_end(bench);
     assert_true(bench->is_error);
-    assert_string_equal(bench->text, "t: interrupted by the user");
+    assert_string_equal(bench->text, "t: interrupted");
+    custom_calls_acknowledge(bench->calls, "sevt_1");
     begin(bench, SHELL("exec sleep 1000"), BOUND_MS, "{}");
     custom_calls_free(bench->calls); /* and dropped */
     bench->calls = NULL;
+}
+
+static void test_a_call_runs_once_and_its_answer_is_kept(void **state) {
+    struct bench *bench = *state;
+    char path[] = "/tmp/holt-custom-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    CLEANUP_FREE char *script = memory_format("echo ran >> %s; wc -l < %s", path, path);
+    expect(bench, script, "{}", false, "1");
+    custom_calls_start(bench->calls, NULL, "sevt_1", "t", NULL);
+    await_end(bench);
+    assert_string_equal(bench->text, "1");
+    expect(bench, script, "{}", false, "2"); /* after an acknowledgement it is a new call */
+    assert_int_equal(unlink(path), 0);
 }
 
 static void test_input_is_checked(void **state) {
@@ -221,6 +238,7 @@ int main(void) {
         TEST(test_output_is_bounded),
         TEST(test_what_it_leaves_behind_ends_with_it),
         TEST(test_a_call_can_be_interrupted),
+        TEST(test_a_call_runs_once_and_its_answer_is_kept),
         TEST(test_input_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
