@@ -19,12 +19,15 @@ export const bash = (command) => ({ calls: [{ name: 'bash', input: { command } }
  */
 export async function withWorker(holt, name, { scripts, emulate = [], startsLater = false, ...settings }, body) {
   const processes = new Processes();
+  let place;
   try {
     const path = join(processes.directory(), 'scripts.json');
     writeFileSync(path, JSON.stringify({ scripts }));
     const plane = await startControlPlane(processes, holt, path, 60, { more: emulate });
     const started = processes.children.length;
-    const start = () => workers[name].start(processes, { holt, ...plane, maxIdleMs: 500, ...settings });
+    const start = async () => {
+      place = await workers[name].start(processes, { holt, ...plane, maxIdleMs: 500, ...settings });
+    };
     if (!startsLater) await start();
     const members = () => processes.children.slice(started).flatMap(({ child }) => family(child.pid));
     return await processes.whileRunning(body(plane, members, start));
@@ -32,8 +35,20 @@ export async function withWorker(holt, name, { scripts, emulate = [], startsLate
     error.message += `\n${processes.logs()}`;
     throw error;
   } finally {
+    if (place?.daemon) await sweep(processes, holt, place);
     await processes.end();
   }
+}
+
+/** Ends the sandboxes that the daemon kept for its sessions: one that keeps none starts and ends there. */
+async function sweep(processes, holt, { daemon, stateDir }) {
+  await processes.stop(daemon);
+  const nobody = ['--environment-id', 'env_none', '--base-url', 'http://127.0.0.1:9'];
+  const sweeper = processes.start('sweep', holt, ['serve', ...nobody, '--state-dir', stateDir, '--keep', '0'], {
+    env: { ANTHROPIC_ENVIRONMENT_KEY: 'sk-none' },
+  });
+  await processes.said(sweeper, /serving environment/);
+  await processes.stop(sweeper);
 }
 
 export const memory = (members) => memoryOf(members());

@@ -1,6 +1,6 @@
 // Starts the programs under test, waits for what they say, and ends them; each test run owns one of these.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -41,6 +41,7 @@ export class Processes {
 
   directory() {
     const path = mkdtempSync(join(tmpdir(), 'holt-test-'));
+    chmodSync(path, 0o755); // a daemon's state is below, and part of it is not root's
     this.#directories.push(path);
     return path;
   }
