@@ -37,6 +37,7 @@ static const struct tool tools[] = {
     /* The daemon's own, which no call of the agent can name. */
     {OPERATION_PREFIX "put", operation_put, TURN_AT_ONCE},
     {OPERATION_PREFIX "get", operation_get, TURN_AT_ONCE},
+    {OPERATION_PREFIX "gather", operation_gather, TURN_AT_ONCE},
     {OPERATION_PREFIX "list", operation_list, TURN_AT_ONCE},
     {OPERATION_PREFIX "remove", operation_remove, TURN_AT_ONCE},
     {OPERATION_PREFIX "make", operation_make, TURN_AT_ONCE},

@@ -20,6 +20,8 @@ struct pending {
     void (*take)(struct pending *pending, struct json_object *answer, const struct error *error);
     hand_put_done put_done;
     hand_get_done get_done;
+    hand_gather_done gather_done;
+    size_t gather_count;
     hand_change_done change_done;
     hand_list_done list_done;
     hand_exec_done exec_done;
@@ -186,19 +188,24 @@ struct hand_request *hand_put(struct hand_client *hand, const char *root, const 
 
 /* get. */
 
+static bool take_file(struct json_object *answer, struct hand_file_status *status,
+                      struct buffer *bytes, struct error **error) {
+    struct json_object *data = json_get(answer, "data");
+    return take_status(answer, status, error) &&
+           ((json_object_is_type(data, json_type_string) &&
+             base64_decode(bytes, json_object_get_string(data),
+                           (size_t)json_object_get_string_len(data))) ||
+            nonsense(error));
+}
+
 static void take_get(struct pending *pending, struct json_object *answer,
                      const struct error *error) {
     CLEANUP_ERROR struct error *bad = NULL;
     CLEANUP_BUFFER struct buffer bytes = BUFFER_EMPTY;
     struct hand_file_status status = {0};
-    struct json_object *data = json_get(answer, "data");
-    if (error == NULL && take_status(answer, &status, &bad) &&
-        (!json_object_is_type(data, json_type_string) ||
-         !base64_decode(&bytes, json_object_get_string(data),
-                        (size_t)json_object_get_string_len(data)))) {
-        (void)nonsense(&bad);
+    if (error == NULL && !take_file(answer, &status, &bytes, &bad)) {
+        error = bad;
     }
-    error = error == NULL ? bad : error;
     pending->get_done(pending->context, error == NULL ? &status : NULL,
                       error == NULL ? buffer_string(&bytes) : NULL, bytes.length, error);
 }
@@ -209,6 +216,78 @@ struct hand_request *hand_get(struct hand_client *hand, const char *root, const 
     json_set_int(input, "limit", limit > OPERATION_FILE_LIMIT ? OPERATION_FILE_LIMIT : (int)limit);
     return start(hand, OPERATION_PREFIX "get", input, DEADLINE_MS,
                  (struct pending){.take = take_get, .get_done = done, .context = context});
+}
+
+/* gather. */
+
+struct gathering {
+    struct hand_gathered_file *files;
+    struct buffer *contents;
+    struct error **errors;
+    size_t count;
+};
+
+static void free_gathering(struct gathering *gathering) {
+    for (size_t i = 0; i < gathering->count; i++) {
+        buffer_free(&gathering->contents[i]);
+        error_free(gathering->errors[i]);
+    }
+    free(gathering->files);
+    free(gathering->contents);
+    free(gathering->errors);
+}
+
+/* An entry is a file or the failure of one. */
+static void gather_file(struct gathering *gathering, size_t index, struct json_object *entry) {
+    struct hand_gathered_file *file = &gathering->files[index];
+    struct error **error = &gathering->errors[index];
+    if (json_get(entry, "error") != NULL) {
+        (void)set_failure(entry, error);
+    } else if (take_file(entry, &file->status, &gathering->contents[index], error)) {
+        file->bytes = buffer_string(&gathering->contents[index]);
+        file->length = gathering->contents[index].length;
+    }
+    file->error = *error;
+}
+
+static void take_gather(struct pending *pending, struct json_object *answer,
+                        const struct error *error) {
+    CLEANUP_ERROR struct error *bad = NULL;
+    struct json_object *array = json_get_array(answer, "files");
+    size_t count = array == NULL ? 0 : json_object_array_length(array);
+    if (error == NULL && (count == 0 || count > pending->gather_count)) {
+        (void)nonsense(&bad);
+        error = bad;
+    }
+    if (error != NULL) {
+        pending->gather_done(pending->context, NULL, 0, error);
+        return;
+    }
+    CLEANUP(free_gathering)
+    struct gathering gathering = {.files = memory_zeroed(count, sizeof(*gathering.files)),
+                                  .contents = memory_zeroed(count, sizeof(*gathering.contents)),
+                                  .errors = memory_zeroed(count, sizeof(*gathering.errors)),
+                                  .count = count};
+    for (size_t i = 0; i < count; i++) {
+        gather_file(&gathering, i, json_object_array_get_idx(array, i));
+    }
+    pending->gather_done(pending->context, gathering.files, count, NULL);
+}
+
+struct hand_request *hand_gather(struct hand_client *hand, const char *root,
+                                 const char *const *paths, size_t count, size_t limit,
+                                 hand_gather_done done, void *context) {
+    struct json_object *input = new_input(root, NULL);
+    struct json_object *array = json_object_new_array();
+    for (size_t i = 0; i < count; i++) {
+        (void)json_object_array_add(array, json_object_new_string(paths[i]));
+    }
+    json_set(input, "paths", array);
+    json_set_int(input, "limit", limit > OPERATION_FILE_LIMIT ? OPERATION_FILE_LIMIT : (int)limit);
+    return start(
+        hand, OPERATION_PREFIX "gather", input, DEADLINE_MS,
+        (struct pending){
+            .take = take_gather, .gather_done = done, .gather_count = count, .context = context});
 }
 
 /* remove and make. */

@@ -37,6 +37,21 @@ struct hand_request *hand_put(struct hand_client *hand, const char *root, const 
 /* Reads a regular file of at most `limit` bytes (at most OPERATION_FILE_LIMIT). */
 struct hand_request *hand_get(struct hand_client *hand, const char *root, const char *path,
                               size_t limit, hand_get_done done, void *context);
+
+/* A file of a gathering: `error`, or its status and bytes, which end with a NUL besides. */
+struct hand_gathered_file {
+    struct hand_file_status status;
+    const char *bytes;
+    size_t length;
+    const struct error *error;
+};
+/* The first `count` of the paths, in their order: all, or fewer (not none) when they are large. */
+typedef void (*hand_gather_done)(void *context, const struct hand_gathered_file *files,
+                                 size_t count, const struct error *error);
+/* As hand_get for several small files at once (1 to OPERATION_LIST_LIMIT): far fewer processes. */
+struct hand_request *hand_gather(struct hand_client *hand, const char *root,
+                                 const char *const *paths, size_t count, size_t limit,
+                                 hand_gather_done done, void *context);
 /* A file, link or directory; a directory that is not empty only when `recursive`. */
 struct hand_request *hand_remove(struct hand_client *hand, const char *root, const char *path,
                                  bool recursive, hand_change_done done, void *context);

@@ -15,7 +15,9 @@
 #include "base/log.h"
 
 enum {
-    FOLDER_JOBS_LIMIT = 8, /* as many as hand runs of ours at a time */
+    FOLDER_JOBS_LIMIT = 8,    /* as many as hand runs of ours at a time */
+    FOLDER_BATCH = 256,       /* files that are read at once, if they are small, */
+    FOLDER_BATCHES_LIMIT = 2, /* and as many of these at a time */
     FOLDER_FILES_LIMIT = 20000,
     FOLDER_PAGES_LIMIT = 1000,
     FOLDER_MODE = 0700,
@@ -50,13 +52,6 @@ struct folder_job {
     LIST_ENTRY(folder_job) link;
 };
 
-/* A listed file that has to be read. */
-struct unread {
-    struct memory_file *file;
-    struct memory_stamp stamp;
-    bool may_cache;
-};
-
 struct memory_folder {
     struct memory_folder_options options;
     struct memory_place place;
@@ -71,7 +66,7 @@ struct memory_folder {
     enum folder_marker marker;
     size_t file_count; /* without the marker */
     int64_t listed_at_ns;
-    struct unread *unread;
+    struct memory_unread *unread;
     size_t unread_count;
     size_t unread_at;
     struct json_object *page; /* being worked off */
@@ -253,9 +248,9 @@ static void take_file(struct memory_folder *folder, const struct hand_listed_fil
         (void)memory_sync_local(sync, listed->path, file->hashed);
     } else {
         folder->unread[folder->unread_count++] =
-            (struct unread){.file = file,
-                            .stamp = stamp,
-                            .may_cache = newest_ns < folder->listed_at_ns - TIMES_TRUST_NS};
+            (struct memory_unread){.file = file,
+                                   .stamp = stamp,
+                                   .may_cache = newest_ns < folder->listed_at_ns - TIMES_TRUST_NS};
     }
 }
 
@@ -276,7 +271,7 @@ static void on_listed(void *context, const struct hand_listed_file *files, size_
                   folder->place.store_id, dropped);
     }
     folder->is_there = error == NULL;
-    folder->unread = memory_zeroed(count + 1, sizeof(struct unread));
+    folder->unread = memory_zeroed(count + 1, sizeof(struct memory_unread));
     for (size_t i = 0; error == NULL && i < count; i++) {
         take_file(folder, &files[i]);
     }
@@ -316,13 +311,10 @@ static void judge(struct memory_folder *folder) {
     bool is_ours = folder->marker == MARKER_OURS;
     switch (folder->task) {
     case TASK_OPEN:
-        if (is_ours) {
-            enter(folder, PHASE_RECALLING);
-        } else if (folder->marker == MARKER_GONE && is_empty) {
+        if (folder->marker == MARKER_GONE && is_empty) {
             download(folder);
         } else {
-            fail_with(folder, ERROR_CONFLICT,
-                      "something is at its path already, and not this store's");
+            enter(folder, PHASE_RECALLING);
         }
         return;
     case TASK_REMOVE:
@@ -381,7 +373,19 @@ static void on_base(void *context, const struct hand_file_status *status, const 
     bool is_json = error == NULL && json_parse(bytes, length, &json, NULL);
     const char *root = json_get_string(json, "root");
     struct json_object *base = json_get_object(json, "base");
-    if (is_json && root != NULL && base != NULL && strcmp(root, folder->place.root) == 0) {
+    bool is_known =
+        is_json && root != NULL && base != NULL && strcmp(root, folder->place.root) == 0;
+    if (folder->marker != MARKER_OURS) {
+        /* Where we were before the agent has spoilt the folder: it has the same as in a pass. */
+        if (is_known) {
+            leave(folder, "the marker is gone or another's: the folder is left as it is");
+        } else {
+            fail_with(folder, ERROR_CONFLICT,
+                      "something is at its path already, and not this store's");
+        }
+        return;
+    }
+    if (is_known) {
         memory_sync_load(folder->place.sync, base);
     } else {
         log_warn("session %s: memory store %s: the folder was there before, and what it had in "
@@ -394,11 +398,13 @@ static void on_base(void *context, const struct hand_file_status *status, const 
 /* Hashing. */
 
 static void hash_more(struct memory_folder *folder) {
-    while (folder->job_count < FOLDER_JOBS_LIMIT && folder->unread_at < folder->unread_count) {
-        const struct unread *unread = &folder->unread[folder->unread_at++];
+    while (folder->job_count < FOLDER_BATCHES_LIMIT && folder->unread_at < folder->unread_count) {
+        size_t left = folder->unread_count - folder->unread_at;
+        size_t count = left < FOLDER_BATCH ? left : FOLDER_BATCH;
         struct folder_job *entry = entry_new(folder);
-        entry_add(entry, memory_job_hash(&folder->place, unread->file, &unread->stamp,
-                                         unread->may_cache, on_job_done, entry));
+        entry_add(entry, memory_job_hash(&folder->place, &folder->unread[folder->unread_at], count,
+                                         on_job_done, entry));
+        folder->unread_at += count;
     }
     if (folder->job_count > 0) {
         return;

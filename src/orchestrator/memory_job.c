@@ -17,9 +17,9 @@ struct memory_job {
     enum memory_step step;
     struct hand_request *asked;
     struct api_call *call;
-    memory_sha sha; /* of the content under way */
-    struct memory_stamp stamp;
-    bool may_cache;
+    memory_sha sha;                     /* of the content under way */
+    const struct memory_unread *unread; /* of a job that hashes */
+    size_t unread_count;
     memory_job_done done;
     void *owner;
 };
@@ -107,37 +107,65 @@ void memory_large_digest(const struct memory_stamp *stamp, memory_sha sha) {
 
 /* Hash. */
 
-static void on_hashed(void *context, const struct hand_file_status *status, const char *bytes,
-                      size_t length, const struct error *error) {
-    struct memory_job *job = context;
-    struct memory_file *file = job->file;
-    job->asked = NULL;
+static void take_content(struct memory_sync *sync, const struct memory_unread *unread,
+                         const struct hand_gathered_file *content) {
+    struct memory_file *file = unread->file;
+    memory_sha sha;
     file->hashed[0] = '\0';
-    if (error == NULL) {
-        struct memory_stamp stamp = memory_stamp_of(status);
-        memory_digest(bytes, length, job->sha);
-        if (job->may_cache && memory_stamp_is(&stamp, &job->stamp)) {
+    if (content->error == NULL) {
+        struct memory_stamp stamp = memory_stamp_of(&content->status);
+        memory_digest(content->bytes, content->length, sha);
+        if (unread->may_cache && memory_stamp_is(&stamp, &unread->stamp)) {
             file->stamp = stamp;
-            memcpy(file->hashed, job->sha, sizeof(memory_sha));
+            memcpy(file->hashed, sha, sizeof(sha));
         }
-    } else if (error->code == ERROR_LIMIT) {
-        memory_large_digest(&job->stamp, job->sha);
+    } else if (content->error->code == ERROR_LIMIT) {
+        memory_large_digest(&unread->stamp, sha);
     } else {
-        /* Gone, or turned into something else: then it is not in the folder. */
+        return; /* gone, or turned into something else: then it is not in the folder */
+    }
+    (void)memory_sync_local(sync, file->path, sha);
+}
+
+static void gather(struct memory_job *job);
+
+static void on_gathered(void *context, const struct hand_gathered_file *contents, size_t count,
+                        const struct error *error) {
+    struct memory_job *job = context;
+    job->asked = NULL;
+    if (error != NULL) {
+        /* The folder itself is gone: then so are its files. */
         job_end(job, memory_error_is_of_file(error) ? NULL : error);
         return;
     }
-    (void)memory_sync_local(job->place->sync, file->path, job->sha);
-    job_end(job, NULL);
+    for (size_t i = 0; i < count; i++) {
+        take_content(job->place->sync, &job->unread[i], &contents[i]);
+    }
+    job->unread += count;
+    job->unread_count -= count;
+    if (job->unread_count == 0) {
+        job_end(job, NULL);
+    } else {
+        gather(job); /* these were many bytes */
+    }
 }
 
-struct memory_job *memory_job_hash(const struct memory_place *place, struct memory_file *file,
-                                   const struct memory_stamp *stamp, bool may_cache,
+static void gather(struct memory_job *job) {
+    CLEANUP_FREE const char **paths = memory_zeroed(job->unread_count, sizeof(char *));
+    for (size_t i = 0; i < job->unread_count; i++) {
+        paths[i] = job->unread[i].file->path;
+    }
+    job->asked = hand_gather(job->place->hand, job->place->root, paths, job->unread_count,
+                             MEMORY_READ_LIMIT, on_gathered, job);
+}
+
+struct memory_job *memory_job_hash(const struct memory_place *place,
+                                   const struct memory_unread *unread, size_t count,
                                    memory_job_done done, void *owner) {
-    struct memory_job *job = job_new(place, file, done, owner);
-    job->stamp = *stamp;
-    job->may_cache = may_cache;
-    job->asked = hand_get(place->hand, place->root, file->path, MEMORY_READ_LIMIT, on_hashed, job);
+    struct memory_job *job = job_new(place, NULL, done, owner);
+    job->unread = unread;
+    job->unread_count = count;
+    gather(job);
     return job;
 }
 

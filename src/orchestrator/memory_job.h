@@ -35,10 +35,15 @@ struct memory_job;
  * no use any more, so that the pass cannot go on. */
 typedef void (*memory_job_done)(void *owner, struct memory_job *job, const struct error *error);
 
-/* Reads a listed file and tells its digest. `may_cache`: it is old enough that its times tell a
- * later change. */
-struct memory_job *memory_job_hash(const struct memory_place *place, struct memory_file *file,
-                                   const struct memory_stamp *stamp, bool may_cache,
+/* A listed file that has to be read. */
+struct memory_unread {
+    struct memory_file *file;
+    struct memory_stamp stamp;
+    bool may_cache; /* it is old enough that its times tell a later change */
+};
+/* Reads listed files and tells their digests. `unread` must outlive the job. */
+struct memory_job *memory_job_hash(const struct memory_place *place,
+                                   const struct memory_unread *unread, size_t count,
                                    memory_job_done done, void *owner);
 /* Writes a content that a list brought. */
 struct memory_job *memory_job_store(const struct memory_place *place, struct memory_file *file,

@@ -86,6 +86,41 @@ void operation_put(const struct tool_context *context, struct json_object *input
 
 /* get. */
 
+static int64_t limit_of(struct json_object *input) {
+    int64_t limit = json_get_int(input, "limit", OPERATION_FILE_LIMIT);
+    return limit < 0 || limit > OPERATION_FILE_LIMIT ? OPERATION_FILE_LIMIT : limit;
+}
+
+/* Reads a regular file; returns 0 or an errno. */
+static int read_file(const struct operation_target *target, int64_t limit, struct buffer *bytes,
+                     struct stat *status) {
+    /* O_NONBLOCK: opening a FIFO that was put there must not wait for a writer. */
+    CLEANUP_CLOSE int fd =
+        operation_open(target->root_fd, target->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (fd < 0 || fstat(fd, status) != 0) {
+        return errno;
+    }
+    if (!S_ISREG(status->st_mode)) {
+        return S_ISDIR(status->st_mode) ? EISDIR : EINVAL;
+    }
+    CLEANUP_ERROR struct error *error = NULL;
+    if (status->st_size > limit || !io_read_to_end(fd, bytes, (size_t)limit, &error)) {
+        bool is_large = status->st_size > limit || error->code == ERROR_LIMIT;
+        return is_large ? EFBIG : error->errno_value;
+    }
+    /* As it is after the reading: a file that is written meanwhile shows it by its size. */
+    (void)fstat(fd, status);
+    return 0;
+}
+
+static struct json_object *describe_file(const struct stat *status, const struct buffer *bytes) {
+    struct json_object *answer = operation_status(status);
+    CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
+    base64_encode(&text, bytes->data, bytes->length);
+    json_set_string_n(answer, "data", buffer_string(&text), text.length);
+    return answer;
+}
+
 void operation_get(const struct tool_context *context, struct json_object *input,
                    struct tool_result *result) {
     (void)context;
@@ -93,33 +128,56 @@ void operation_get(const struct tool_context *context, struct json_object *input
     if (!operation_target_open(input, &target, result)) {
         return;
     }
-    int64_t limit = json_get_int(input, "limit", OPERATION_FILE_LIMIT);
-    limit = limit < 0 || limit > OPERATION_FILE_LIMIT ? OPERATION_FILE_LIMIT : limit;
-    /* O_NONBLOCK: opening a FIFO that was put there must not wait for a writer. */
-    CLEANUP_CLOSE int fd =
-        operation_open(target.root_fd, target.path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
     struct stat status;
-    if (fd < 0 || fstat(fd, &status) != 0) {
-        refuse_path(result, &target, errno);
-        return;
-    }
-    if (!S_ISREG(status.st_mode)) {
-        refuse_path(result, &target, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
-        return;
-    }
     CLEANUP_BUFFER struct buffer bytes = BUFFER_EMPTY;
-    CLEANUP_ERROR struct error *error = NULL;
-    if (status.st_size > limit || !io_read_to_end(fd, &bytes, (size_t)limit, &error)) {
-        bool is_large = status.st_size > limit || error->code == ERROR_LIMIT;
-        refuse_path(result, &target, is_large ? EFBIG : error->errno_value);
+    int failure = read_file(&target, limit_of(input), &bytes, &status);
+    if (failure != 0) {
+        refuse_path(result, &target, failure);
         return;
     }
-    /* As it is after the reading: a file that is written meanwhile shows it by its size. */
-    (void)fstat(fd, &status);
-    struct json_object *answer = operation_status(&status);
-    CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
-    base64_encode(&text, bytes.data, bytes.length);
-    json_set_string_n(answer, "data", buffer_string(&text), text.length);
+    operation_answer(result, describe_file(&status, &bytes));
+}
+
+/* gather. */
+
+static struct json_object *gather_one(const struct operation_target *target, int64_t limit,
+                                      size_t *gathered) {
+    struct stat status;
+    CLEANUP_BUFFER struct buffer bytes = BUFFER_EMPTY;
+    int failure =
+        operation_path_is_plain(target->path) ? read_file(target, limit, &bytes, &status) : EINVAL;
+    *gathered += bytes.length;
+    return failure == 0 ? describe_file(&status, &bytes)
+                        : operation_failure(failure, "%s: %s", target->path, strerror(failure));
+}
+
+void operation_gather(const struct tool_context *context, struct json_object *input,
+                      struct tool_result *result) {
+    (void)context;
+    struct json_object *paths = json_get_array(input, "paths");
+    const char *root = json_get_string(input, "root");
+    if (paths == NULL || root == NULL || root[0] != '/') {
+        operation_refuse(result, 0, "root must be an absolute path, and paths an array");
+        return;
+    }
+    CLEANUP_CLOSE int root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0) {
+        operation_refuse(result, errno, "%s: %s", root, strerror(errno));
+        return;
+    }
+    size_t gathered = 0;
+    size_t count = json_object_array_length(paths);
+    struct json_object *files = json_object_new_array();
+    for (size_t i = 0; i < count && gathered < OPERATION_GATHER_LIMIT; i++) {
+        struct json_object *path = json_object_array_get_idx(paths, i);
+        const struct operation_target target = {
+            .root = root,
+            .path = json_object_is_type(path, json_type_string) ? json_object_get_string(path) : "",
+            .root_fd = root_fd};
+        (void)json_object_array_add(files, gather_one(&target, limit_of(input), &gathered));
+    }
+    struct json_object *answer = json_object_new_object();
+    json_set(answer, "files", files);
     operation_answer(result, answer);
 }
 

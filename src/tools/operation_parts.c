@@ -26,16 +26,28 @@ void operation_answer(struct tool_result *result, struct json_object *take_answe
     json_object_put(take_answer);
 }
 
-void operation_refuse(struct tool_result *result, int errno_value, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
+static struct json_object *failure(int errno_value, const char *format, va_list arguments) {
     CLEANUP_FREE char *text = memory_format_v(format, arguments);
-    va_end(arguments);
     const char *name = errno_value == 0 ? NULL : strerrorname_np(errno_value);
     struct json_object *answer = json_object_new_object();
     json_set_string(answer, "error", text);
     json_set_string(answer, "errno", name == NULL ? "" : name);
-    operation_answer(result, answer);
+    return answer;
+}
+
+struct json_object *operation_failure(int errno_value, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    struct json_object *answer = failure(errno_value, format, arguments);
+    va_end(arguments);
+    return answer;
+}
+
+void operation_refuse(struct tool_result *result, int errno_value, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    operation_answer(result, failure(errno_value, format, arguments));
+    va_end(arguments);
     result->is_error = true;
 }
 

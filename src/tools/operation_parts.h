@@ -11,6 +11,9 @@ void operation_answer(struct tool_result *result, struct json_object *take_answe
 /* The answer of a failure; `errno_value` 0: the input makes no sense. */
 void operation_refuse(struct tool_result *result, int errno_value, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same answer, as a value. */
+struct json_object *operation_failure(int errno_value, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* The members of a status. */
 struct json_object *operation_status(const struct stat *status);
 /* Opens `inside`, relative to a directory, without following any link. -1 with errno set. */

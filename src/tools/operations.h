@@ -14,6 +14,9 @@
  *   holt.put     {root, path, data (base64), mode}       -> a status
  *       Replaces the file atomically; missing directories below the root are made, 0700.
  *   holt.get     {root, path, limit}                     -> a status with data (base64)
+ *   holt.gather  {root, paths, limit}             -> {files: [as get, or as its failure]}
+ *       Several files at once, in this order, for many small ones: the first paths only, when the
+ *       contents of these are OPERATION_GATHER_LIMIT bytes already.
  *   holt.list    {root, limit}                           -> {files: [status with path], dropped}
  *       Regular files, links not followed; `dropped` counts what was left out: entries over the
  *       limit or too deep, names that are not UTF-8, directories that cannot be read.
@@ -38,6 +41,7 @@
 enum {
     OPERATION_FILE_LIMIT = 30 * 1000 * 1000, /* its base64 must fit a frame and a result */
     OPERATION_LIST_LIMIT = 50000,
+    OPERATION_GATHER_LIMIT = 4 * 1000 * 1000, /* what one more file may exceed by its size */
     OPERATION_DEPTH_LIMIT = 100,         /* of directories below the root; one descriptor each */
     OPERATION_OUTPUT_LIMIT = 100 * 1024, /* bytes kept of each of stdout and stderr: the last */
 };
@@ -46,6 +50,8 @@ void operation_put(const struct tool_context *context, struct json_object *input
                    struct tool_result *result);
 void operation_get(const struct tool_context *context, struct json_object *input,
                    struct tool_result *result);
+void operation_gather(const struct tool_context *context, struct json_object *input,
+                      struct tool_result *result);
 void operation_list(const struct tool_context *context, struct json_object *input,
                     struct tool_result *result);
 void operation_remove(const struct tool_context *context, struct json_object *input,

@@ -11,6 +11,7 @@ const worker = client.beta.environments.work.worker({
   environmentKey,
   workdir: process.env.WORKDIR,
   maxIdleMs: Number(process.env.MAX_IDLE_MS),
+  memorySyncIntervalMs: Number(process.env.SYNC_MEMORY_MS),
 });
 console.log('worker ready');
 await worker.run(stop.signal);

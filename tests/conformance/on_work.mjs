@@ -21,7 +21,10 @@ console.log('worker ready');
 for await (const work of poller) {
   current = spawn(
     process.env.HOLT,
-    ['worker', 'run', '--workdir', process.env.WORKDIR, '--max-idle', `${process.env.MAX_IDLE_MS}ms`],
+    [
+      ...['worker', 'run', '--workdir', process.env.WORKDIR],
+      ...['--max-idle', `${process.env.MAX_IDLE_MS}ms`, '--sync-memory', `${process.env.SYNC_MEMORY_MS}ms`],
+    ],
     {
       env: {
         ...process.env,

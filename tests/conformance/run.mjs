@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Processes } from './processes.mjs';
 import { itemsStopped, playSession, startControlPlane } from './session.mjs';
+import { makeStores } from './stores.mjs';
 import { Tap } from './tap.mjs';
 import { scenarios } from './scenarios.mjs';
 import { workers } from './workers.mjs';
@@ -94,6 +95,8 @@ async function playScenario(options, name, workerName) {
     const more = scenario.skills ? makeSkills(processes.directory()) : {};
     const plane = await startControlPlane(processes, options.holt, SCRIPTS, scenario.leaseTtl ?? LEASE_TTL_SECONDS, more);
     const count = scenario.sessions ?? 1;
+    const { stores, resources } = await makeStores(plane, scenario.stores);
+    const change = scenario.change && { answerCustom: async () => (await scenario.change(...stores), 'changed') };
     const place = await workers[workerName].start(processes, {
       holt: options.holt,
       baseURL: plane.baseURL,
@@ -102,14 +105,16 @@ async function playScenario(options, name, workerName) {
       maxIdleMs: scenario.maxIdleMs ?? MAX_IDLE_MS,
       workers: count,
     });
-    const sessions = Array.from({ length: count }, () => playSession(plane, { script: name, ...scenario }));
+    const sessions = Array.from({ length: count }, () => playSession(plane, { script: name, resources, ...scenario, ...change }));
     const reports = await processes.whileRunning(Promise.all(sessions));
     const items = await processes.whileRunning(itemsStopped(plane));
     assert.equal(new Set(items.map((item) => item.data.id)).size, count, 'sessions with a work item');
     for (const report of reports) checkReport(report, scenario);
+    const answers = reports.map((report) => comparable(report, scenario, place.workdir));
+    answers.push(await Promise.all(stores.map((store) => store.contents())));
     await processes.end();
     assert.deepEqual(processes.unclean(), [], 'programs that did not end cleanly');
-    return reports.map((report) => comparable(report, scenario, place.workdir));
+    return answers;
   } catch (error) {
     error.logs = processes.logs();
     throw error;

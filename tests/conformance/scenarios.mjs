@@ -10,7 +10,24 @@
 //   only         the workers that it is for (default: all)
 //   status       the session's status at the end (default: idle)
 //   skills       the agent has skills: the archives of tests/vectors/skills.json and a folder
+//   stores       memory stores of the session: name, access, memories {path: content}; what is in them at the end is compared
+//   change       what the application does to the stores when the script asks the person
 //   isBroken     the stream is made to lose events: what it brought is not compared with the history
+const notes = {
+  '/deep/er/note.md': 'žluťoučký\nkůň\n',
+  '/empty': '',
+  '/mine.md': 'old\n',
+  '/theirs.md': 'old\n',
+  '/both.md': 'old\n',
+  '/deleted.md': 'x',
+  '/deleted-changed.md': 'old\n',
+  '/removed.md': 'x',
+  '/removed-edited.md': 'old\n',
+};
+
+// Behind `holt worker poll` the official worker does the same once more.
+const memoryWorkers = ['sdk', 'serve', 'run'];
+
 export const scenarios = {
   bash: {},
   write: {},
@@ -42,4 +59,31 @@ export const scenarios = {
   second_turn: { turns: ['go', 'go on'], maxIdleMs: 5000 },
   overloaded: { isBroken: true },
   skills: { skills: true },
+  memory_files: { only: memoryWorkers, stores: [{ name: 'notes', memories: notes }, { name: 'Team: all', memories: {} }] },
+  memory_changes: {
+    only: memoryWorkers,
+    stores: [{ name: 'notes', memories: notes }],
+    change: async (store) => {
+      await store.put('/theirs.md', 'new\n');
+      await store.put('/both.md', 'theirs\n');
+      await store.put('/added.md', 'added\n');
+      await store.put('/deleted-changed.md', 'changed\n');
+      await store.remove('/removed.md');
+      await store.remove('/removed-edited.md');
+    },
+  },
+  memory_read_only: {
+    only: memoryWorkers,
+    stores: [{ name: 'notes', access: 'read_only', memories: notes }],
+    change: async (store) => {
+      await store.put('/theirs.md', 'new\n');
+      await store.put('/both.md', 'theirs\n');
+      await store.remove('/removed.md');
+      await store.remove('/removed-edited.md');
+    },
+  },
+  memory_wiped: { only: memoryWorkers, stores: [{ name: 'notes', memories: notes }] },
+  memory_emptied: { only: memoryWorkers, stores: [{ name: 'notes', memories: notes }] },
+  memory_marker: { only: memoryWorkers, stores: [{ name: 'notes', memories: notes }] },
+  memory_hostile: { only: memoryWorkers, stores: [{ name: 'notes', memories: notes }] },
 };

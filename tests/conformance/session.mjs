@@ -45,7 +45,7 @@ export async function startControlPlane(processes, holt, scripts, leaseTtlSecond
  * Creates a session with a script, sends its turns, answers what is the application's to answer, and follows
  * the events until the script is over. `options`: script, turns, confirm (verdicts in order), answerCustom
  * (a text, or a function that is told the session's id and promises one), boundMs,
- * onEvent (called with each event once).
+ * onEvent (called with each event once), resources (of the session).
  */
 export async function playSession(plane, options) {
   const { client } = plane;
@@ -53,6 +53,7 @@ export async function playSession(plane, options) {
     agent: plane.agentId,
     environment_id: plane.environmentId,
     metadata: { script: options.script },
+    ...(options.resources ? { resources: options.resources } : {}),
   });
   const player = new Player(client, session.id, options);
   await player.play();

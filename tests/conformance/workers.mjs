@@ -3,6 +3,9 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 
+// As often as the official worker allows.
+const SYNC_MEMORY_MS = 5000;
+
 const script = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 const common = (setting) => ({
@@ -10,6 +13,7 @@ const common = (setting) => ({
   ANTHROPIC_ENVIRONMENT_ID: setting.environmentId,
   ANTHROPIC_ENVIRONMENT_KEY: setting.environmentKey,
   MAX_IDLE_MS: String(setting.maxIdleMs),
+  SYNC_MEMORY_MS: String(SYNC_MEMORY_MS),
 });
 
 async function startNode(processes, setting, program, env = {}) {
@@ -42,6 +46,7 @@ export const workers = {
           ...['--base-url', setting.baseURL],
           ...['--state-dir', join(state, 'state')],
           ...['--max-idle', `${setting.maxIdleMs}ms`],
+          ...['--sync-memory', `${SYNC_MEMORY_MS}ms`],
           ...['--keep', '0'],
           ...(setting.more ?? []),
         ],

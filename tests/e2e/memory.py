@@ -117,9 +117,18 @@ class World:
         return self.scene.start("worker", ["worker", "run", "--workdir", str(self.workdir), "--max-idle",
                                            "300ms", "--sync-memory", SYNC, *more], variables)
 
-    def serve(self):
+    def serve(self, *more):
         return self.scene.serve(self.plane, self.environment, self.key, "--max-idle", "300ms",
-                                "--sync-memory", SYNC)
+                                "--sync-memory", SYNC, *more)
+
+    def serve_keeping(self):
+        """A daemon that keeps sandboxes, on the same state directory each time."""
+        return self.serve("--state-dir", str(self.scene.directory / "state"), "--keep", "10m")
+
+    def in_sandbox(self, path):
+        """Where a file of the one sandbox is on the host, once it is there."""
+        pattern = f"sandboxes/*/layer/root/workspace/{path}"
+        return wait_until(lambda: next((self.scene.directory / "state").glob(pattern), None), path)
 
     def start(self, place):
         """Serves the environment in one of the two ways; the program that does."""
@@ -402,6 +411,66 @@ def taken_over(scene):
     assert worker.wait() == 0, worker.log()
     assert store.contents() == {"same.md": "same", "edited.md": "mine", "theirs.md": "theirs", "both.md": "theirs",
                                 "new.md": "new", "removed-edited.md": "mine"}, store.contents()
+
+
+@case("a daemon that was killed: the next one takes the folder over while the agent works in it")
+def daemon_killed(scene):
+    needs_root()
+    folder = "memory/notes"
+    world = World(scene, [
+        bash(f"cd {folder}; echo mine > a.md; echo new > new.md; rm deleted.md; touch /workspace/written\n"
+             "for i in $(seq 600); do [ -e go ] && exit; sleep 0.1; done; exit 1"),
+        bash(f"cd {folder}; ls; cat theirs.md", is_error=False, text=r"^a\.md\ngo\nnew\.md\ntheirs\.md\ntheirs$"),
+        TURN])
+    store = Store(world.plane, memories={"a.md": "old", "theirs.md": "old", "deleted.md": "x", "removed.md": "x"})
+    session = world.session(store.attached(mount_path=None))
+    daemon = world.serve_keeping()
+    world.in_sandbox("written")
+    daemon.process.kill()
+    daemon.wait()
+    store.update("theirs.md", "theirs")
+    store.delete("removed.md")
+    store.create("go", "")
+    daemon = world.serve_keeping()
+    world.plane.finished(session)
+    world.stopped()
+    assert "as it was left" in daemon.log(), daemon.log()
+    assert store.contents() == {"a.md": "mine\n", "theirs.md": "theirs", "go": "", "new.md": "new\n"}, store.contents()
+    assert daemon.terminate() == 0, daemon.log()
+
+
+@case("a later turn finds the folder as it was left, the store's changes in it, and a spoilt marker does not end it")
+def later_turns(scene):
+    needs_root()
+    folder = "memory/notes"
+    world = World(scene, [
+        {"calls": [{"name": "bash", "input": {"command": f"cd {folder}; echo mine > mine.md; printf '\\377' > binary"}}]},
+        TURN,
+        bash("ls; cat theirs.md", is_error=False, text=r"^binary\nmine\.md\ntheirs\.md\nnewer$"),
+        bash(f"rm {MARKER} mine.md"),
+        TURN,
+        bash("ls", is_error=False, text=r"^binary\ntheirs\.md$"),
+        TURN])
+    store = Store(world.plane, memories={"theirs.md": "old", "removed.md": "x"})
+    session = world.session(store.attached(mount_path=None))
+    daemon = world.serve_keeping()
+
+    def turn_over(count):
+        results = lambda: len(world.plane.verdict(session)["results"]) == count
+        wait_until(results, f"{count} results")
+        world.stopped()
+    turn_over(1)
+    assert store.contents()["mine.md"] == "mine\n", store.contents()
+    store.update("theirs.md", "newer")
+    store.delete("removed.md")
+    world.plane.message(session, "go on")
+    turn_over(3)
+    world.plane.message(session, "go on")
+    world.plane.finished(session)
+    world.stopped()
+    assert store.contents() == {"mine.md": "mine\n", "theirs.md": "newer"}, store.contents()
+    assert "is left as it is" in daemon.log(), daemon.log()
+    assert daemon.terminate() == 0, daemon.log()
 
 
 if __name__ == "__main__":

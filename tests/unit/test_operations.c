@@ -177,6 +177,26 @@ static void on_get(void *context, const struct hand_file_status *status, const c
     buffer_append(&bench->bytes, bytes, length);
 }
 
+/* Each file as a line of out: its text, or "!" and the code of its error. */
+static void on_gather(void *context, const struct hand_gathered_file *files, size_t count,
+                      const struct error *error) {
+    struct bench *bench = context;
+    CLEANUP_BUFFER struct buffer out = BUFFER_EMPTY;
+    take_error(bench, error);
+    for (size_t i = 0; i < count; i++) {
+        if (files[i].error != NULL) {
+            buffer_append_format(&out, "!%d\n", (int)files[i].error->code);
+        } else if (files[i].length > 100) {
+            assert_int_equal(files[i].length, files[i].status.size);
+            buffer_append_format(&out, "%zu bytes\n", files[i].length);
+        } else {
+            assert_int_equal(files[i].length, files[i].status.size);
+            buffer_append_format(&out, "%s\n", files[i].bytes);
+        }
+    }
+    bench->out = buffer_take_string(&out);
+}
+
 static void on_change(void *context, bool changed, const struct error *error) {
     take_error(context, error);
     ((struct bench *)context)->changed = changed;
@@ -225,6 +245,11 @@ static bool put(struct bench *bench, const char *path, unsigned mode, const char
 
 static bool get(struct bench *bench, const char *path, size_t limit) {
     (void)hand_get(bench->client, bench->root, path, limit, on_get, bench);
+    return await_answer(bench);
+}
+
+static bool gather(struct bench *bench, const char *const *paths, size_t count, size_t limit) {
+    (void)hand_gather(bench->client, bench->root, paths, count, limit, on_gather, bench);
     return await_answer(bench);
 }
 
@@ -360,6 +385,27 @@ static void test_a_component_that_is_swapped_leads_nowhere(void **state) {
     (void)waitpid(swapper, NULL, 0);
     host(bench, "test -z \"$(ls -A outside)\"");
     assert_true(worked <= 60);
+}
+
+static void test_files_are_gathered(void **state) {
+    struct bench *bench = *state;
+    static const char *const paths[] = {"a",     "none", "d/b", "d", "link",
+                                        "../up", "pipe", "big", ""};
+    CLEANUP_FREE char *expected = memory_format(
+        "one\n!%d\ntwo\n!%d\n!%d\n!%d\n!%d\n!%d\n!%d\n", ERROR_NOT_FOUND, ERROR_SYSTEM,
+        ERROR_SYSTEM, ERROR_SYSTEM, ERROR_SYSTEM, ERROR_LIMIT, ERROR_SYSTEM);
+    host(bench, "cd root && mkdir d && printf one >a && printf two >d/b && ln -s a link && "
+                "mkfifo pipe && head -c 1000 /dev/zero >big");
+    assert_true(gather(bench, paths, sizeof(paths) / sizeof(paths[0]), 999));
+    assert_string_equal(bench->out, expected);
+    /* Large ones come in part; the caller asks for the rest. */
+    static const char *const large[] = {"l1", "l2", "l3"};
+    host(bench, "cd root && for i in 1 2 3; do head -c 3000000 /dev/zero >l$i; done");
+    assert_true(gather(bench, large, 3, 5000000));
+    assert_string_equal(bench->out, "3000000 bytes\n3000000 bytes\n");
+    host(bench, "rm -r root");
+    assert_false(gather(bench, paths, 1, 999));
+    assert_int_equal(bench->code, ERROR_NOT_FOUND);
 }
 
 static void test_a_listing_names_regular_files_only(void **state) {
@@ -589,6 +635,7 @@ int main(void) {
         TEST(test_paths_that_lead_elsewhere_are_refused),
         TEST(test_links_are_never_followed),
         TEST(test_a_component_that_is_swapped_leads_nowhere),
+        TEST(test_files_are_gathered),
         TEST(test_a_listing_names_regular_files_only),
         TEST(test_a_listing_of_a_deep_tree_ends),
         TEST(test_trees_are_removed),
