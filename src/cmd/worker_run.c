@@ -41,6 +41,7 @@ const struct command command_worker_run = {
         "  --base-url URL          the control plane (default ANTHROPIC_BASE_URL, else\n"
         "                          " DEFAULT_BASE_URL ")\n"
         "  --workdir DIR           where the tools work (default the current directory)\n"
+        "  --unrestricted-paths    the file tools may leave the working directory\n"
         "  --max-idle DURATION     end this long after the turn ended; 0 never (default 60s)\n"
         "  --sync-memory DURATION    memory stores are synchronised this often; 0 never\n"
         "                            (default 15s)\n"
@@ -61,6 +62,7 @@ struct worker_arguments {
     const char *workdir;
     int64_t max_idle_ms;
     int64_t memory_sync_ms;
+    bool has_unrestricted_paths;
     bool reads_media;
     struct credential *key;
     struct credential *secret;
@@ -103,6 +105,9 @@ static bool take_option(int option, struct worker_arguments *arguments, struct e
         return (option_duration(optarg, &arguments->memory_sync_ms, error) &&
                 setup_memory_check_interval(arguments->memory_sync_ms, error)) ||
                error_wrap(error, "--sync-memory");
+    case 'u':
+        arguments->has_unrestricted_paths = true;
+        return true;
     case 'M':
         return option_switch(optarg, &arguments->reads_media, error) ||
                error_wrap(error, "--read-media");
@@ -155,6 +160,7 @@ static bool parse(int argc, char **argv, struct worker_arguments *arguments, str
         {"workdir", required_argument, NULL, 'd'},
         {"max-idle", required_argument, NULL, 'i'},
         {"sync-memory", required_argument, NULL, 'm'},
+        {"unrestricted-paths", no_argument, NULL, 'u'},
         {"read-media", required_argument, NULL, 'M'},
         {"log-level", required_argument, NULL, 'l'},
         {"log-format", required_argument, NULL, 'f'},
@@ -237,8 +243,12 @@ static bool serve_item(struct worker *worker, const struct worker_arguments *arg
         work_item_free(item);
         return false;
     }
+    static const char *const everywhere[] = {"/", NULL};
     const struct hand_configuration configuration = {
-        .workdir = workdir, .max_file_bytes = MAX_FILE_BYTES, .read_media = arguments->reads_media};
+        .workdir = workdir,
+        .allowed_roots = arguments->has_unrestricted_paths ? everywhere : NULL,
+        .max_file_bytes = MAX_FILE_BYTES,
+        .read_media = arguments->reads_media};
     struct api *api = api_new(worker->loop, client, arguments->base_url,
                               arguments->key == NULL ? "" : credential_text(arguments->key));
     struct hands *hands = hands_in_place(hand_path, &configuration);

@@ -29,22 +29,45 @@ static const struct unit *find_unit(const struct unit *units, size_t count, cons
     return NULL;
 }
 
-bool option_duration(const char *text, int64_t *milliseconds, struct error **error) {
-    static const struct unit units[] = {
-        {"ms", 1}, {"s", 1000}, {"", 1000}, {"m", 60000}, {"h", 3600000}};
+/* One number with its unit, of perhaps several ("1m30s"); negative when it is none. */
+static double take_duration(const char **text) {
+    static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
     char *end = NULL;
     errno = 0;
     /* strtod would also take "inf", "nan" and hexadecimal: a duration begins with a digit. */
-    double number = isdigit((unsigned char)text[0]) != 0 ? strtod(text, &end) : -1;
-    const struct unit *unit = end == NULL || strpbrk(text, "xXeE") != NULL
-                                  ? NULL
-                                  : find_unit(units, sizeof(units) / sizeof(units[0]), end);
-    if (errno != 0 || unit == NULL || number < 0 ||
-        number * (double)unit->factor > (double)DURATION_LIMIT_S * 1000) {
+    double number = isdigit((unsigned char)**text) != 0 ? strtod(*text, &end) : -1;
+    if (number < 0 || errno != 0) {
+        return -1;
+    }
+    size_t length = strcspn(end, "0123456789");
+    CLEANUP_FREE char *name = strndup(end, length);
+    const struct unit *unit =
+        name == NULL ? NULL : find_unit(units, sizeof(units) / sizeof(units[0]), name);
+    *text = end + length;
+    return unit == NULL ? -1 : number * (double)unit->factor;
+}
+
+bool option_duration(const char *text, int64_t *milliseconds, struct error **error) {
+    const double limit = (double)DURATION_LIMIT_S * 1000;
+    const char *at = text;
+    double sum = 0;
+    bool is_bare = *text != '\0' && text[strspn(text, "0123456789.")] == '\0';
+    bool is_good = *text != '\0' && strpbrk(text, "xXeE") == NULL;
+    if (is_good && is_bare) { /* seconds */
+        char *end = NULL;
+        sum = isdigit((unsigned char)*text) != 0 ? strtod(text, &end) * 1000 : -1;
+        is_good = sum >= 0 && *end == '\0';
+    }
+    while (is_good && !is_bare && *at != '\0') {
+        double part = take_duration(&at);
+        is_good = part >= 0 && part <= limit;
+        sum += part;
+    }
+    if (!is_good || sum > limit) {
         return error_set(error, ERROR_INPUT, "\"%s\" is no duration: write 500ms, 60s, 2m or 1h",
                          text);
     }
-    *milliseconds = (int64_t)(number * (double)unit->factor);
+    *milliseconds = (int64_t)sum;
     return true;
 }
 

@@ -8,7 +8,8 @@
 
 #include "base/error.h"
 
-/* "500ms", "60s", "2m", "1h", or a bare number of seconds; at most a year. Fractions as in "1.5s".
+/* "500ms", "60s", "2m", "1h", several as in "1m30s", or a bare number of seconds; at most a year.
+ * Fractions as in "1.5s".
  */
 bool option_duration(const char *text, int64_t *milliseconds, struct error **error);
 /* "512", "64K", "100M", "2G": bytes, in powers of 1024. */

@@ -4,6 +4,7 @@
 When one of these fails, a script that starts its container in the background kills its own session, a
 session is served by nobody, or twice, or a script written for `ant` does not run here.
 """
+import base64
 import json
 import os
 import signal
@@ -282,6 +283,25 @@ def serve(scene):
     assert daemon.terminate() == 0, daemon.log()
     events = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
     assert events.count("session_claimed") == events.count("session_ended") == 4, events
+
+
+@case("holt serve makes a claim again also when only webhooks tell it of work")
+def serve_resting(scene):
+    needs_root()
+    setting = Setting(scene, None, "--lease-ttl", "2s")
+    secret = scene.directory / "secret"
+    secret.write_text("whsec_" + base64.b64encode(bytes(32)).decode())
+    secret.chmod(0o644)
+    session = setting.session()
+    daemon = scene.serve(
+        setting.plane, setting.environment_id, setting.key, "--webhook-listen", "127.0.0.1:0",
+        "--webhook-secret-file", str(secret), "--poll", "never", "--on-work", setting.script(
+            f"(while [ ! -e go ]; do sleep 0.05; done; exec {WORKER}) &"))
+    says(daemon, "again: nobody has taken it over yet")
+    setting.path("go").touch()
+    setting.plane.finished(session)
+    setting.wait_for_states("stopped")
+    assert daemon.terminate() == 0, daemon.log()
 
 
 run()

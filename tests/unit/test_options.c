@@ -12,15 +12,16 @@ static void test_durations(void **state) {
     static const struct {
         const char *text;
         int64_t milliseconds;
-    } good[] = {{"500ms", 500}, {"60s", 60000}, {"2m", 120000}, {"1h", 3600000},
-                {"5", 5000},    {"0", 0},       {"1.5s", 1500}};
+    } good[] = {{"500ms", 500}, {"60s", 60000}, {"2m", 120000},   {"1h", 3600000},      {"5", 5000},
+                {"0", 0},       {"1.5s", 1500}, {"1m30s", 90000}, {"1h0m0.5s", 3600500}};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         int64_t value = -1;
         assert_true(option_duration(good[i].text, &value, NULL));
         assert_int_equal(value, good[i].milliseconds);
     }
-    static const char *const bad[] = {"",     "s",   "-1s", "inf", "nan", "0x10",
-                                      "1e3s", "1 s", "1sx", "1d",  "+1s", "99999999h"};
+    static const char *const bad[] = {"",     "s",     "-1s",   "inf",   "nan", "0x10",
+                                      "1e3s", "1 s",   "1sx",   "1d",    "+1s", "99999999h",
+                                      "1m30", "1m-1s", "1.2.3", "1m 1s", "."};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         CLEANUP_ERROR struct error *error = NULL;
         int64_t value = 0;
