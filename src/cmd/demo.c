@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -438,8 +437,7 @@ static void on_interrupt(void *context, int signal_number) {
 
 static bool demo_prepare(struct demo *demo, struct error **error) {
     char template[] = "/tmp/holt-demo-XXXXXX";
-    /* The daemon's user passes through to its state, and sees nothing on the way. */
-    if (mkdtemp(template) == NULL || chmod(template, 0711) != 0) {
+    if (mkdtemp(template) == NULL) {
         return error_set_errno(error, errno, "cannot make a directory under /tmp");
     }
     demo->directory = memory_string(template);

@@ -33,18 +33,6 @@ struct state *serve_state_open(const char *state_directory, struct error **error
     if (!make_directory(state_directory, &identity, error)) {
         return NULL;
     }
-    CLEANUP_FREE char *path = memory_format("%s/front/holt.db", state_directory);
-    bool is_root = geteuid() == 0;
-    /* As front, so that the files are its own: it opens some of them again and again. */
-    if (is_root && (setegid(identity.gid) != 0 || seteuid(identity.uid) != 0)) {
-        (void)error_set_errno(error, errno, "cannot act as the daemon's user");
-        return NULL;
-    }
-    struct state *state = state_open(path, error);
-    if (is_root && (seteuid(0) != 0 || setegid(0) != 0)) {
-        state_close(state);
-        (void)error_set_errno(error, errno, "cannot act as root again");
-        return NULL;
-    }
-    return state;
+    CLEANUP_FREE char *path = memory_format("%s/holt.db", state_directory);
+    return state_open(path, error);
 }

@@ -1,12 +1,13 @@
-/* Where the daemon's unprivileged process keeps its state: DIR/front/holt.db. */
+/* Where the daemon keeps its state: the database DIR/holt.db, and DIR/front for its own files. */
 #ifndef HOLT_CMD_SERVE_STATE_H
 #define HOLT_CMD_SERVE_STATE_H
 
 #include "state/state.h"
 
 /*
- * Makes DIR/front, which is front's alone, and opens the database in it as front: before the
- * privileges are given up, and usable after. `state_directory` exists.
+ * Opens the database, and makes DIR/front, where the unprivileged process may have files. To be
+ * called before the privileges are given up: SQLite opens everything that it needs at once, so that
+ * the database works after that although it is root's, wherever it lies. `state_directory` exists.
  */
 struct state *serve_state_open(const char *state_directory, struct error **error);
 

@@ -2,12 +2,12 @@
  * The daemon's durable state: what it is about to do, as rows of one SQLite database.
  *
  * A step is a row before it is an action, so that a daemon that was killed anywhere continues. WAL:
- * a commit survives the death of the process; claims and sandboxes are also synchronised to disk,
- * calls are not (a machine that went down took their sandboxes with it, which the row of the
- * sandbox tells by its boot id). Front owns the file; nothing else writes to it. Functions return
- * false with *error when the row could not be written (a full disk, a read-only file): the action
- * must then not happen. Tokens of work items are sealed with a key made from the environment key,
- * and never readable in the file.
+ * a commit survives the death of the process; the row of a new sandbox is also synchronised to
+ * disk, the others are not (a machine that went down took their sandboxes with it, which the row of
+ * the sandbox tells by its boot id). Nothing but front writes to it. Functions return false with
+ * *error when the row could not be written (a full disk, a read-only file): the action must then
+ * not happen. Tokens of work items are sealed with a key made from the environment key, and never
+ * readable in the file.
  */
 #ifndef HOLT_STATE_STATE_H
 #define HOLT_STATE_STATE_H

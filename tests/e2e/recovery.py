@@ -230,7 +230,7 @@ def no_row(scene):
     wait_until(place.stopped, "the item to be stopped")
     assert len(sandboxes(place.state)) == 1
     assert daemon.terminate() == 0
-    for file in (place.state / "front").iterdir():
+    for file in place.state.glob("holt.db*"):
         file.unlink()
     place.serve()
     wait_until(lambda: sandboxes(place.state) == [], "the orphan to end")
@@ -257,7 +257,7 @@ def bad_database(scene):
     import sqlite3
     place = Place(scene, [])
     assert place.serve().terminate() == 0
-    path = place.state / "front" / "holt.db"
+    path = place.state / "holt.db"
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version=999")
     database.close()
@@ -270,17 +270,31 @@ def bad_database(scene):
     assert daemon.wait() == 1 and "not a database" in daemon.log(), daemon.log()
 
 
-@case("the state database and what is beside it are the daemon's alone")
+@case("the state directory may lie where the daemon's user cannot go")
+def hidden(scene):
+    place = Place(scene, [bash("echo hi", "^hi$")])
+    hidden = scene.directory / "hidden"
+    hidden.mkdir(mode=0o700)
+    place.state = hidden / "state"
+    daemon = place.serve()
+    place.plane.finished(place.plane.session(place.environment_id))
+    wait_until(place.stopped, "the item to be stopped")
+    assert daemon.terminate() == 0, daemon.log()
+    second = place.serve("--keep", "0")
+    wait_until(lambda: sandboxes(place.state) == [], "the sandbox to end")
+    assert second.terminate() == 0, second.log()
+
+
+@case("the state database and what is beside it are root's alone")
 def private(scene):
     place = Place(scene, [bash("echo hi", "^hi$")])
     place.serve()
     session = place.plane.session(place.environment_id)
     place.plane.finished(session)
-    front = place.state / "front"
-    assert front.stat().st_mode & 0o777 == 0o700 and front.stat().st_uid != 0
-    for file in front.iterdir():
+    files = list(place.state.glob("holt.db*"))
+    assert len(files) == 3, files
+    for file in files:
         assert file.stat().st_mode & 0o077 == 0, file
-        assert file.stat().st_uid == front.stat().st_uid, file
         assert place.key.encode() not in file.read_bytes()
 
 
