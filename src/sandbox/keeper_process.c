@@ -64,6 +64,7 @@ static bool on_measure(struct local_host *host, const char *id, struct keeper_re
 static bool on_attach(struct local_host *host, const char *id, struct keeper_reply *reply,
                       int *reply_fd, struct error **error) {
     const struct local_sandbox *sandbox = local_find(host, id);
+    (void)FAULT_FAILS("keeper.attach.before");
     if (sandbox == NULL) {
         return error_set(error, ERROR_NOT_FOUND, "there is no sandbox %s", id);
     }
@@ -159,14 +160,16 @@ int keeper_process_run(int socket_fd, const struct keeper_options *options) {
         keeper_reply_fill_error(&hello, 0, error);
         error_free(STEAL_PTR(error));
     }
-    bool is_good =
-        send_reply(socket_fd, &hello, -1, &error) && is_open && serve(&host, socket_fd, &error);
-    if (error != NULL) {
+    bool is_heard = send_reply(socket_fd, &hello, -1, NULL);
+    bool is_good = is_heard && is_open && serve(&host, socket_fd, &error);
+    bool is_broken = is_heard && is_open && !is_good;
+    if (is_broken) {
         CLEANUP_FREE char *text = error_text(error);
         log_error("ends and destroys every sandbox: %s", text);
     }
-    /* A front that merely went away left its sandboxes to the next one. */
-    if (is_good && options->keeps_sandboxes) {
+    /* A front that merely went away left its sandboxes to the next one; and a keeper that could not
+     * start, for want of space perhaps, has no right to those that it found. */
+    if (!is_broken && options->keeps_sandboxes) {
         local_host_leave(&host);
     } else {
         local_host_close(&host);

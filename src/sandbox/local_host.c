@@ -367,7 +367,7 @@ void local_host_leave(struct local_host *host) {
         free(sandbox);
     }
     bool is_complete = false;
-    if (is_unused) {
+    if (is_unused && host->state_fd >= 0 && host->skeleton[0] != '\0') {
         (void)remove_tree(host->state_fd, host->skeleton, -1, &is_complete, NULL);
     }
     cgroups_close(&host->cgroups);
