@@ -149,7 +149,9 @@ static void take_event(struct webhook_endpoint *endpoint, struct http_exchange *
     }
     log_debug("delivery %s: %s %s%s", webhook_id, event->type, event->object_id,
               is_new ? "" : ": seen before");
-    if (is_new) {
+    /* One that was noted but not acted upon, because we died in between, comes again. That a
+     * session is over may be said twice; to look for work we did when we started. */
+    if (is_new || meaning == MEANING_SESSION_ENDED) {
         act(endpoint, meaning, event->object_id);
     }
 }
