@@ -264,6 +264,12 @@ static bool take_item(struct dispatcher *dispatcher, struct work_item *item, str
         return true;
     }
     struct dispatched *same = find_session(dispatcher, item->session_id);
+    if (same != NULL && session_runner_holds(same->runner, item->id)) {
+        slots_cancel(dispatcher->slot);
+        log_debug("work %s was handed out again although it is held: ignored", item->id);
+        work_item_free(item);
+        return true;
+    }
     if (same != NULL) {
         slots_cancel(dispatcher->slot);
         log_info("session %s: given anew as work %s", item->session_id, item->id);
@@ -531,6 +537,10 @@ size_t dispatcher_session_count(const struct dispatcher *dispatcher) {
 void dispatcher_free(struct dispatcher *take_dispatcher) {
     if (take_dispatcher == NULL) {
         return;
+    }
+    for (size_t i = 0; i < take_dispatcher->runner_count; i++) {
+        session_runner_free(take_dispatcher->runners[i].runner);
+        work_item_free(take_dispatcher->runners[i].next);
     }
     api_call_cancel(take_dispatcher->poll);
     api_call_cancel(take_dispatcher->health_stop);

@@ -47,7 +47,7 @@ static void on_reviewed(void *context, const struct api_answer *answer) {
 void item_review(struct session_runner *runner) {
     if (runner->item_state == STATE_ITEM_STOPPING) {
         runner->is_item_ours = true;
-        runner_end(runner, "stopped before", NULL, ITEM_STOP);
+        runner_go_to(runner, RUNNER_LOADING); /* what becomes of its sandbox? */
         return;
     }
     runner->request = work_queue_get(runner->session_api, runner->item, on_reviewed, runner);

@@ -24,6 +24,11 @@ static void runner_step(void *context);
 
 /* Identity. */
 
+bool session_runner_holds(const struct session_runner *runner, const char *work_id) {
+    return strcmp(runner->item->id, work_id) == 0 && runner->lease != NULL &&
+           lease_remaining_ms(runner->lease) > 0;
+}
+
 const char *session_runner_session_id(const struct session_runner *runner) {
     return runner->item->session_id;
 }
@@ -40,6 +45,11 @@ void runner_complain(struct session_runner *runner, const struct error *error) {
         log_error("session %s: %s", runner->item->session_id, text);
         runner->was_complained = true;
     }
+}
+
+/* For a session that still waits: another attempt may come, here or elsewhere. */
+static enum runner_item_end end_of_unfinished(const struct session_runner *runner) {
+    return runner->options.hands_back ? ITEM_LEAVE : ITEM_STOP;
 }
 
 void runner_go_to(struct session_runner *runner, enum runner_state state) {
@@ -82,7 +92,7 @@ static void close_session(struct session_runner *runner) {
     loop_timer_disarm(runner->rows_timer);
 }
 
-static void runner_free(struct session_runner *runner) {
+void session_runner_free(struct session_runner *runner) {
     close_session(runner);
     session_calls_free(runner->calls);
     custom_calls_free(runner->custom);
@@ -111,6 +121,16 @@ static void on_session(void *context, const struct api_answer *answer) {
     struct session_runner *runner = context;
     runner->request = NULL;
     (void)FAULT_FAILS("runner.session.after");
+    if (answer->error != NULL && answer->is_retryable &&
+        runner->item_state != STATE_ITEM_STOPPING) {
+        /* Stopping the item would leave the session waiting for ever: as long as the lease lives,
+         * again. */
+        int64_t wait_ms = answer->retry_after_ms;
+        runner_complain(runner, answer->error);
+        loop_timer_arm(runner->step_timer,
+                       wait_ms < STATE_RETRY_MS ? (int64_t)STATE_RETRY_MS : wait_ms);
+        return;
+    }
     if (answer->error != NULL) {
         bool is_gone = answer->status == 404;
         runner->is_session_over = is_gone;
@@ -122,6 +142,10 @@ static void on_session(void *context, const struct api_answer *answer) {
     if (status != NULL && strcmp(status, "terminated") == 0) {
         runner->is_session_over = true;
         runner_end(runner, "terminated", NULL, ITEM_STOP);
+        return;
+    }
+    if (runner->item_state == STATE_ITEM_STOPPING) {
+        runner_end(runner, "stopped before", NULL, ITEM_STOP);
         return;
     }
     runner->session = json_object_get(answer->body);
@@ -197,7 +221,7 @@ static void on_hand_timeout(void *context) {
     (void)error_set(&error, ERROR_TIMEOUT, "hand did not answer within %d s",
                     HAND_READY_TIMEOUT_MS / 1000);
     runner->is_hand_lost = true;
-    runner_end(runner, "hand lost", error, ITEM_STOP);
+    runner_end(runner, "hand lost", error, end_of_unfinished(runner));
 }
 
 /*
@@ -210,7 +234,8 @@ static void on_hand_closed(void *context, const struct error *error) {
     bool is_replaceable = runner->options.state != NULL && !runner->is_draining &&
                           runner->replacement_count < REPLACEMENTS_LIMIT;
     if (runner->state != RUNNER_SERVING || runner->is_ending) {
-        runner_end(runner, "hand lost", error, ITEM_STOP);
+        /* Nothing of it was lost that a later attempt would not find: the item is not stopped. */
+        runner_end(runner, "hand lost", error, end_of_unfinished(runner));
         return;
     }
     serving_lose_hand(runner);
@@ -235,8 +260,16 @@ static void on_acquired(void *context, enum session_sandbox_origin origin,
     if (runner->is_ending) {
         return;
     }
+    if (error != NULL && runner->options.state != NULL &&
+        runner->replacement_count < REPLACEMENTS_LIMIT) {
+        runner_complain(runner, error);
+        runner->replacement_count++;
+        runner->state = RUNNER_REPLACING;
+        loop_timer_arm(runner->step_timer, STATE_RETRY_MS);
+        return;
+    }
     if (error != NULL) {
-        runner_end(runner, "no sandbox", error, ITEM_STOP);
+        runner_end(runner, "no sandbox", error, end_of_unfinished(runner));
         return;
     }
     bool is_resumed = origin == SANDBOX_RESUMED;
@@ -280,12 +313,13 @@ static void on_released(void *context, const struct error *error) {
     }
 }
 
+static const struct session_sandbox_events sandbox_events = {.acquired = on_acquired,
+                                                             .released = on_released};
+
 static void acquire(struct session_runner *runner) {
-    static const struct session_sandbox_events events = {.acquired = on_acquired,
-                                                         .released = on_released};
     runner->sandbox =
         session_sandbox_acquire(runner->options.loop, runner->options.hands, runner->options.state,
-                                runner->item->session_id, &events, runner);
+                                runner->item->session_id, &sandbox_events, runner);
 }
 
 /* The dead one goes first: while its row lives the session would be given it again. */
@@ -308,10 +342,6 @@ static void on_rows_timer(void *context) {
 
 static void on_idle(void *context) {
     runner_end(context, "idle", NULL, ITEM_STOP);
-}
-
-static enum runner_item_end end_of_unfinished(const struct session_runner *runner) {
-    return runner->options.hands_back ? ITEM_LEAVE : ITEM_STOP;
 }
 
 static void on_patience_over(void *context) {
@@ -378,6 +408,13 @@ static void begin_end(struct session_runner *runner) {
 }
 
 static void release(struct session_runner *runner) {
+    if (runner->sandbox == NULL && runner->is_session_over) {
+        /* Its sandbox was kept by an item before this one, or by a daemon before us. */
+        runner->sandbox = session_sandbox_discard(runner->options.loop, runner->options.hands,
+                                                  runner->options.state, runner->item->session_id,
+                                                  &sandbox_events, runner);
+        return;
+    }
     if (runner->sandbox == NULL) {
         runner_go_to(runner, RUNNER_DONE);
         return;
@@ -398,7 +435,7 @@ static void finish(struct session_runner *runner) {
     journal_write(runner->options.journal, record);
     log_info("session %s: ended: %s", runner->item->session_id, runner->reason);
     runner->options.ended(runner->options.context, runner, runner->failure);
-    runner_free(runner);
+    session_runner_free(runner);
 }
 
 static void runner_step(void *context) {

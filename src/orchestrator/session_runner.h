@@ -53,6 +53,10 @@ struct session_runner *session_runner_start(const struct session_runner_options 
 void session_runner_stop(struct session_runner *runner, int64_t patience_ms);
 /* Somebody (it may be us) was given the session anew: ends at once and leaves the rest to that. */
 void session_runner_supersede(struct session_runner *runner);
+/* Whether it serves that work item under a lease that cannot have lapsed. */
+bool session_runner_holds(const struct session_runner *runner, const char *work_id);
+/* Drops it where it is, without a word to anybody: the process ends. */
+void session_runner_free(struct session_runner *take_runner);
 const char *session_runner_session_id(const struct session_runner *runner);
 
 #endif

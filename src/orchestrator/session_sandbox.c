@@ -37,6 +37,7 @@ struct session_sandbox {
     bool is_in_transit;  /* an answer of hands is to come */
     bool is_let_go;      /* release was asked for while it was */
     bool is_live;        /* its row says so */
+    bool is_unwanted;    /* it is looked for only to be destroyed */
     bool was_complained; /* about the rows, once */
     struct loop_timer *timer;
     struct session_sandbox_events events;
@@ -65,7 +66,7 @@ static void find(struct session_sandbox *place) {
     struct state_sandbox row;
     bool is_found = false;
     if (place->rows == NULL || place->hands->operations->attach == NULL) {
-        go_to(place, PLACE_BEGINNING);
+        go_to(place, place->is_unwanted ? PLACE_RELEASED : PLACE_BEGINNING);
         return;
     }
     if (!state_sandbox_find(place->rows, place->session_id, &row, &is_found, &error)) {
@@ -73,10 +74,14 @@ static void find(struct session_sandbox *place) {
         return;
     }
     if (!is_found) {
-        go_to(place, PLACE_BEGINNING);
+        go_to(place, place->is_unwanted ? PLACE_RELEASED : PLACE_BEGINNING);
         return;
     }
     memcpy(place->name, row.id, sizeof(row.id));
+    if (place->is_unwanted) {
+        go_to(place, PLACE_ENDING);
+        return;
+    }
     if (row.state == STATE_SANDBOX_CREATING) {
         go_to(place, PLACE_DISCARDING); /* never had a call: as if there had been none */
     } else if (!row.is_of_this_boot) {
@@ -215,6 +220,7 @@ static void place_step(void *context) {
         if (!state_sandbox_touch(place->rows, place->name, clock_wall_ms(), NULL)) {
             log_debug("sandbox %s: its last use could not be noted", place->name);
         }
+        (void)FAULT_FAILS("sandbox.kept.after");
         place->state = PLACE_RELEASED;
         place->events.released(place->context, NULL);
         break;
@@ -244,6 +250,16 @@ struct session_sandbox *session_sandbox_acquire(struct loop *loop, struct hands 
     place->timer = loop_timer_new(loop, place_step, place);
     place->state = PLACE_FINDING;
     loop_timer_arm(place->timer, 0);
+    return place;
+}
+
+struct session_sandbox *session_sandbox_discard(struct loop *loop, struct hands *hands,
+                                                struct state *state, const char *session_id,
+                                                const struct session_sandbox_events *events,
+                                                void *context) {
+    struct session_sandbox *place =
+        session_sandbox_acquire(loop, hands, state, session_id, events, context);
+    place->is_unwanted = true;
     return place;
 }
 

@@ -32,6 +32,11 @@ struct session_sandbox *session_sandbox_acquire(struct loop *loop, struct hands 
                                                 struct state *state, const char *session_id,
                                                 const struct session_sandbox_events *events,
                                                 void *context);
+/* Destroys the sandbox that the session may have, of an earlier item; only `released` is called. */
+struct session_sandbox *session_sandbox_discard(struct loop *loop, struct hands *hands,
+                                                struct state *state, const char *session_id,
+                                                const struct session_sandbox_events *events,
+                                                void *context);
 /* The name that hands and keeper know it by. */
 const char *session_sandbox_name(const struct session_sandbox *sandbox);
 /* Hand said who it is. False: the row could not be written; say it again later. */
