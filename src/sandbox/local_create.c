@@ -42,6 +42,19 @@ struct making {
     struct cgroup_entry groups;
 };
 
+/* What an unprivileged agent could not make itself: /workspace is there, memory stores follow. */
+static bool make_agents_own(const struct making *making, struct error **error) {
+    static const char *const owned[] = {"layer/root/workspace", "layer/root/mnt/memory"};
+    bool is_made = mkdirat(making->directory_fd, "layer/root/mnt", 0755) == 0 &&
+                   mkdirat(making->directory_fd, owned[1], 0755) == 0;
+    for (size_t i = 0; is_made && i < sizeof(owned) / sizeof(owned[0]); i++) {
+        is_made = fchownat(making->directory_fd, owned[i], LOCAL_AGENT_ID, LOCAL_AGENT_ID,
+                           AT_SYMLINK_NOFOLLOW) == 0;
+    }
+    return is_made ||
+           error_set_errno(error, errno, "cannot give the agent its workspace and /mnt/memory");
+}
+
 static bool make_directories(struct making *making, struct error **error) {
     static const char *const names[] = {"layer",     "layer/root",     "layer/root-work",
                                         "layer/usr", "layer/usr-work", "layer/root/workspace"};
@@ -56,12 +69,7 @@ static bool make_directories(struct making *making, struct error **error) {
             return error_set_errno(error, errno, "cannot make the directories of the sandbox");
         }
     }
-    if (making->host->options.agent_is_unprivileged &&
-        fchownat(making->directory_fd, "layer/root/workspace", LOCAL_AGENT_ID, LOCAL_AGENT_ID,
-                 AT_SYMLINK_NOFOLLOW) != 0) {
-        return error_set_errno(error, errno, "cannot give the workspace to the agent");
-    }
-    return true;
+    return !making->host->options.agent_is_unprivileged || make_agents_own(making, error);
 }
 
 /* The address of hand.sock below /proc/self/fd: short, however long the state directory's name. */

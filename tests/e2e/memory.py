@@ -243,6 +243,26 @@ def mounted_elsewhere(scene):
     assert store.contents() == {"a.md": "one", "b.md": "two"}, store.contents()
 
 
+@case("in a sandbox a store is where the control plane says, whoever the agent is")
+def usual_mount(scene):
+    needs_root()
+    for user in ("root", "agent"):
+        world = World(scene.__class__().__enter__(), [
+            bash("cd /mnt/memory/team-notes; cat a.md; echo two > b.md"),
+            write("/mnt/memory/team-notes/c.md", "three"),
+            TURN])
+        try:
+            store = Store(world.plane, "Team Notes", {"a.md": "one"})
+            session = world.session(store.attached())
+            daemon = world.serve("--user", user)
+            world.plane.finished(session)
+            world.stopped()
+            assert store.contents() == {"a.md": "one", "b.md": "two\n", "c.md": "three"}, (user, store.contents())
+            assert daemon.terminate() == 0, daemon.log()
+        finally:
+            world.scene.__exit__()
+
+
 @case("a mount path that is not clean, or taken, fails the item; so does a store that cannot be read")
 def refused_mounts(scene):
     world = World(scene, [bash("true"), TURN])
