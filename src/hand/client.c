@@ -161,6 +161,9 @@ static void flush(struct hand_client *client) {
         }
         buffer_consume(&client->out, (size_t)sent);
     }
+    if (client->out.length == 0) {
+        buffer_free(&client->out);
+    }
     if (client->failure == NULL) {
         loop_watch_set_events(client->watch, client->out.length > 0
                                                  ? (unsigned)(LOOP_READ | LOOP_WRITE)
@@ -354,8 +357,8 @@ static void on_socket(void *context, unsigned events) {
     if ((events & LOOP_READ) == 0 || client->failure != NULL) {
         return;
     }
-    char *end = buffer_reserve(&client->in, READ_CHUNK);
-    ssize_t got = recv(client->fd, end, READ_CHUNK, MSG_DONTWAIT);
+    char bytes[READ_CHUNK];
+    ssize_t got = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
@@ -369,10 +372,12 @@ static void on_socket(void *context, unsigned events) {
         fail(client, error);
         return;
     }
-    client->in.length += (size_t)got;
-    client->in.data[client->in.length] = '\0';
+    buffer_append(&client->in, bytes, (size_t)got);
     client->depth++;
     take_frames(client);
+    if (client->in.length == 0) {
+        buffer_free(&client->in); /* most sessions are idle most of the time, and there are many */
+    }
     leave(client);
 }
 
