@@ -78,6 +78,7 @@ static void free_request(struct hand_request *request) {
 
 static void free_requests(struct hand_client *client) {
     while (!TAILQ_EMPTY(&client->requests)) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): TAILQ_REMOVE confuses it */
         free_request(TAILQ_FIRST(&client->requests));
     }
 }

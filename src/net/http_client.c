@@ -512,8 +512,11 @@ void http_client_free(struct http_client *take_client) {
     if (take_client == NULL) {
         return;
     }
-    while (!TAILQ_EMPTY(&take_client->requests)) {
-        request_free(TAILQ_FIRST(&take_client->requests));
+    struct http_request *next = NULL;
+    for (struct http_request *request = TAILQ_FIRST(&take_client->requests); request != NULL;
+         request = next) {
+        next = TAILQ_NEXT(request, link);
+        request_free(request);
     }
     for (size_t i = 0; i < ENGINE_COUNT; i++) {
         if (take_client->engines[i].multi != NULL) {
