@@ -314,6 +314,14 @@ void memory_store_delete(struct request *request) {
 
 /* ---- memories ---- */
 
+/* A scripted failure of the session whose token asks; answered when true. */
+static bool reply_injected_memory(struct request *request) {
+    struct session *session = request->identity == IDENTITY_SESSION
+                                  ? session_find(request->emulator, request->token_session_id)
+                                  : NULL;
+    return session != NULL && reply_injected(request, session, "memory");
+}
+
 /* A memory as the view shows it. */
 static struct json_object *shown(const struct memory *memory, bool is_full) {
     if (is_full) {
@@ -448,6 +456,9 @@ static void memory_save(struct memory_store *store, const struct memory *memory)
 }
 
 void memory_create_handle(struct request *request) {
+    if (reply_injected_memory(request)) {
+        return;
+    }
     struct memory_store *store = request->memory_store;
     struct json_object *path = json_get(request->body, "path");
     struct json_object *content = json_get(request->body, "content");
@@ -475,6 +486,9 @@ void memory_create_handle(struct request *request) {
 }
 
 void memory_get_handle(struct request *request) {
+    if (reply_injected_memory(request)) {
+        return;
+    }
     bool is_full = true;
     const struct memory *memory = memory_find(request);
     if (memory != NULL && read_view(request, true, &is_full)) {
@@ -490,6 +504,9 @@ static bool is_same(const struct memory *memory, struct json_object *content,
 }
 
 void memory_update_handle(struct request *request) {
+    if (reply_injected_memory(request)) {
+        return;
+    }
     struct memory *memory = memory_find(request);
     bool is_full = false;
     if (memory == NULL || !read_view(request, false, &is_full) || !check_writable(request, false)) {
@@ -523,6 +540,9 @@ void memory_update_handle(struct request *request) {
 }
 
 void memory_delete_handle(struct request *request) {
+    if (reply_injected_memory(request)) {
+        return;
+    }
     struct memory_store *store = request->memory_store;
     struct memory *memory = memory_find(request);
     if (memory == NULL || !check_writable(request, true)) {
@@ -646,6 +666,9 @@ static struct json_object *collect(const struct listing *listing, struct memory 
 }
 
 void memory_list_handle(struct request *request) {
+    if (reply_injected_memory(request)) {
+        return;
+    }
     struct listing listing = {0};
     if (!read_listing(request, &listing)) {
         return;

@@ -187,7 +187,8 @@ static bool check_emit(struct json_object *step, struct error **error) {
 }
 
 static bool check_fail_requests(struct json_object *step, struct error **error) {
-    static const char *const paths[] = {"events", "heartbeat", "poll", "session", "stream", NULL};
+    static const char *const paths[] = {"events",  "heartbeat", "memory", "poll",
+                                        "session", "stream",    NULL};
     static const struct member members[] = {{"path", json_type_string},
                                             {"status", json_type_int},
                                             {"count", json_type_int},

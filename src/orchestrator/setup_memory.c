@@ -16,6 +16,9 @@
 enum {
     STORES_LIMIT = 32,
     NAME_LIMIT = 255,
+    OPEN_TRIES = 10, /* while the control plane has trouble: 4 minutes */
+    OPEN_RETRY_FIRST_MS = 2000,
+    OPEN_RETRY_LIMIT_MS = 30000,
     FINAL_PATIENCE_MS = 20000, /* of the 30 s that a session's end has: the rest is the flush's */
 };
 
@@ -228,6 +231,8 @@ struct memory_part {
     struct memory_folder *folders[STORES_LIMIT];
     size_t count;
     size_t opening;
+    int open_tries;
+    int64_t open_retry_ms;
     struct loop_timer *timer;
     struct error *failure;
 };
@@ -287,9 +292,27 @@ static void advance(struct memory_part *part) {
     }
 }
 
+/* Trouble that may pass: failing the session for it would leave it waiting for ever. */
+static bool retry_opening(struct memory_part *part, const struct error *error) {
+    bool may_pass = error->code == ERROR_UNAVAILABLE || error->code == ERROR_TIMEOUT;
+    if (!may_pass || ++part->open_tries >= OPEN_TRIES) {
+        return false;
+    }
+    CLEANUP_FREE char *text = error_text(error);
+    log_warn("session %s: %s; trying again", part->context.session_id, text);
+    loop_timer_arm(part->timer, part->open_retry_ms);
+    part->open_retry_ms = part->open_retry_ms * 2 > OPEN_RETRY_LIMIT_MS
+                              ? (int64_t)OPEN_RETRY_LIMIT_MS
+                              : part->open_retry_ms * 2;
+    return true;
+}
+
 static void on_opened(struct memory_part *part, const struct error *error) {
     if (error == NULL && ++part->opening < part->count) {
         memory_folder_open(part->folders[part->opening]);
+        return;
+    }
+    if (error != NULL && retry_opening(part, error)) {
         return;
     }
     part->state = error == NULL ? PART_SYNCING : PART_DONE;
@@ -313,6 +336,10 @@ static void on_timer(void *context) {
     struct memory_part *part = context;
     switch (part->state) {
     case PART_OPENING:
+        if (part->failure == NULL) {
+            memory_folder_open(part->folders[part->opening]);
+            break;
+        }
         part->state = PART_DONE;
         part->done(part->owner, part->failure);
         break;
@@ -369,6 +396,7 @@ static void *start(const struct session_setup_context *context, session_setup_do
     part->owner = owner;
     part->timer = loop_timer_new(context->loop, on_timer, part);
     part->failure = STEAL_PTR(error);
+    part->open_retry_ms = OPEN_RETRY_FIRST_MS;
     if (!is_good) {
         loop_timer_arm(part->timer, 0); /* never from inside start */
         return part;

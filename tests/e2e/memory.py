@@ -493,5 +493,35 @@ def later_turns(scene):
     assert daemon.terminate() == 0, daemon.log()
 
 
+@case("trouble of the control plane delays a store, and loses nothing")
+def trouble(scene):
+    needs_root()
+    folder = "memory/notes"
+
+    def failing(count):
+        return {"fail_requests": {"path": "memory", "status": 503, "count": count, "retry_after": 0}}
+    world = World(scene, [
+        failing(4),
+        bash(f"echo mine > {folder}/mine.md"),
+        wait_for(f"{folder}/go"),
+        failing(9),
+        TURN,
+        bash(f"cat {folder}/*", is_error=False, text="^mine\ntheirs$"),
+        TURN])
+    store = Store(world.plane)
+    session = world.session(store.attached(mount_path=None))
+    daemon = world.serve_keeping()
+    wait_until(lambda: "mine.md" in store.contents(), "the upload")
+    store.create("go", "")
+    wait_until(lambda: len(world.plane.verdict(session)["results"]) == 2, "the first turn")
+    world.stopped()
+    store.create("theirs.md", "theirs")
+    world.plane.message(session, "go on")
+    world.plane.finished(session)
+    world.stopped()
+    assert "not synchronised" in daemon.log() and "trying again" in daemon.log(), daemon.log()
+    assert daemon.terminate() == 0, daemon.log()
+
+
 if __name__ == "__main__":
     run()
