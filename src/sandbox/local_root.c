@@ -120,9 +120,11 @@ static bool make_directory(int root_fd, const char *path, mode_t mode, uid_t own
 
 static bool write_text(int root_fd, const char *path, const char *text, size_t length,
                        struct error **error) {
-    (void)unlinkat(root_fd, path, 0);
-    CLEANUP_CLOSE int fd =
-        openat(root_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    CLEANUP_CLOSE int fd = openat(root_fd, path, flags, 0644);
+    if (fd < 0 && errno == EEXIST && unlinkat(root_fd, path, 0) == 0) {
+        fd = openat(root_fd, path, flags, 0644);
+    }
     if (fd < 0 || fchmod(fd, 0644) != 0) {
         return error_set_errno(error, errno, "cannot write %s of the skeleton", path);
     }
@@ -143,8 +145,10 @@ static bool copy_entry(int root_fd, const char *path, struct error **error) {
             return true;
         }
         target[length] = '\0';
-        (void)unlinkat(root_fd, path, 0);
+        /* Hundreds of these are made at each start: one call each, where nothing is in the way. */
         return symlinkat(target, root_fd, path) == 0 ||
+               (errno == EEXIST && unlinkat(root_fd, path, 0) == 0 &&
+                symlinkat(target, root_fd, path) == 0) ||
                error_set_errno(error, errno, "cannot make the link %s of the skeleton", path);
     }
     CLEANUP_BUFFER struct buffer contents = BUFFER_EMPTY;
