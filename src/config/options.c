@@ -36,13 +36,13 @@ static double take_duration(const char **text) {
     errno = 0;
     /* strtod would also take "inf", "nan" and hexadecimal: a duration begins with a digit. */
     double number = isdigit((unsigned char)**text) != 0 ? strtod(*text, &end) : -1;
-    if (number < 0 || errno != 0) {
+    if (end == NULL || number < 0 || errno != 0) {
         return -1;
     }
     size_t length = strcspn(end, "0123456789");
-    CLEANUP_FREE char *name = strndup(end, length);
-    const struct unit *unit =
-        name == NULL ? NULL : find_unit(units, sizeof(units) / sizeof(units[0]), name);
+    char name[8] = "";
+    memcpy(name, end, length < sizeof(name) ? length : sizeof(name) - 1);
+    const struct unit *unit = find_unit(units, sizeof(units) / sizeof(units[0]), name);
     *text = end + length;
     return unit == NULL ? -1 : number * (double)unit->factor;
 }

@@ -23,6 +23,7 @@ enum {
     MEMBERS_LIMIT = 10000,
     NOTE_LIMIT = 64 * 1024,
     FILE_MODE = 0644,
+    LINK_TIMEOUT_MS = 10000,
 };
 
 enum stage_state {
@@ -30,6 +31,7 @@ enum stage_state {
     STAGE_FETCHING,
     STAGE_OPENING,
     STAGE_PLACING,
+    STAGE_LINKING, /* the symbolic links of a git tree */
     STAGE_TELLING, /* writing the errors, then the note */
     STAGE_DONE,
 };
@@ -48,6 +50,9 @@ struct stage {
     struct unpack_process *unpacking;
     struct stage_place *placing;
     struct hand_request *request;
+    struct stage_link *links; /* to be made when the entry's files are placed */
+    size_t link_count;
+    size_t link_at;
     struct loop_timer *step_timer;
     struct loop_timer *late_timer;
     bool is_late;
@@ -68,7 +73,18 @@ static void complain(struct stage *stage, const char *label, const char *text) {
     buffer_append_format(&stage->complaints, "%s: %s\n", label, text);
 }
 
+static void forget_links(struct stage *stage) {
+    for (size_t i = 0; i < stage->link_count; i++) {
+        free(stage->links[i].path);
+        free(stage->links[i].target);
+    }
+    free(stage->links);
+    stage->links = NULL;
+    stage->link_count = 0;
+}
+
 static void next_entry(struct stage *stage) {
+    forget_links(stage);
     stage->at++;
     stage->state = STAGE_FETCHING;
     go_on(stage);
@@ -99,13 +115,52 @@ static bool is_staged(const struct stage *stage, const struct stage_entry *entry
 
 /* The steps of an entry, from its end to its beginning. */
 
+static void make_link(struct stage *stage);
+
+static void on_linked(void *context, const struct hand_exec_result *result,
+                      const struct error *error) {
+    struct stage *stage = context;
+    stage->request = NULL;
+    if (error == NULL && result->exit_code == 0) {
+        stage->link_at++;
+        make_link(stage);
+        return;
+    }
+    CLEANUP_FREE char *why = error != NULL
+                                 ? error_text(error)
+                                 : memory_string_n(result->stderr_text, result->stderr_length);
+    CLEANUP_FREE char *text = memory_format("its symbolic links from %s on are missing: %s",
+                                            stage->links[stage->link_at].path, why);
+    complain(stage, stage->plan.entries[stage->at].label, text);
+    entry_staged(stage);
+}
+
+/* By the agent's own ln, as the agent: a link says nothing to anybody but whoever follows it. */
+static void make_link(struct stage *stage) {
+    if (stage->link_at == stage->link_count) {
+        entry_staged(stage);
+        return;
+    }
+    const char *path = stage->plan.entries[stage->at].path;
+    const struct stage_link *link = &stage->links[stage->link_at];
+    const char *arguments[] = {"ln", "-sfn", "--", link->target, link->path, NULL};
+    CLEANUP_FREE char *folder = memory_format("%s/%s", stage->context.workdir, path);
+    stage->state = STAGE_LINKING;
+    stage->request =
+        hand_exec(stage->context.hand,
+                  &(struct hand_exec_options){
+                      .argv = arguments, .workdir = folder, .timeout_ms = LINK_TIMEOUT_MS},
+                  on_linked, stage);
+}
+
 static void on_placed(void *context, const struct error *error) {
     struct stage *stage = context;
     stage->placing = NULL;
     if (error != NULL) {
         entry_failed(stage, error);
     } else {
-        entry_staged(stage);
+        stage->link_at = 0;
+        make_link(stage);
     }
 }
 
@@ -197,10 +252,16 @@ static void on_git(void *context, const struct stage_git_result *result,
     }
     const char *label = stage->plan.entries[stage->at].label;
     log_info("session %s: %s is at %s", stage->context.session_id, label, result->commit);
-    if (*result->special != '\0') {
+    if (*result->left_out != '\0') {
         CLEANUP_FREE char *text = memory_format(
-            "left out, as they are symbolic links or submodules:\n%s", result->special);
+            "left out, as they are submodules or too many links:\n%s", result->left_out);
         complain(stage, label, text);
+    }
+    stage->links = memory_zeroed(result->link_count + 1, sizeof(*stage->links));
+    for (; stage->link_count < result->link_count; stage->link_count++) {
+        const struct stage_link *link = &result->links[stage->link_count];
+        stage->links[stage->link_count] = (struct stage_link){
+            .path = memory_string(link->path), .target = memory_string(link->target)};
     }
     open_archive(stage, result->archive, result->length);
 }
@@ -221,12 +282,14 @@ static void cancel_entry(struct stage *stage) {
     stage_git_cancel(STEAL_PTR(stage->git));
     unpack_process_cancel(STEAL_PTR(stage->unpacking));
     stage_place_cancel(STEAL_PTR(stage->placing));
+    hand_request_cancel(STEAL_PTR(stage->request));
+    forget_links(stage);
 }
 
 static void on_late(void *context) {
     struct stage *stage = context;
     bool is_under_way = stage->fetch != NULL || stage->git != NULL || stage->unpacking != NULL ||
-                        stage->placing != NULL;
+                        stage->placing != NULL || stage->state == STAGE_LINKING;
     stage->is_late = true;
     if (is_under_way) {
         CLEANUP_ERROR struct error *error = NULL;
@@ -356,6 +419,7 @@ static void stage_step(void *context) {
         break;
     case STAGE_OPENING:
     case STAGE_PLACING:
+    case STAGE_LINKING:
     case STAGE_TELLING:
         break;
     }
@@ -364,7 +428,6 @@ static void stage_step(void *context) {
 static void stage_free(void *take_part) {
     struct stage *stage = take_part;
     cancel_entry(stage);
-    hand_request_cancel(stage->request);
     loop_timer_free(stage->step_timer);
     loop_timer_free(stage->late_timer);
     stage_plan_free(&stage->plan);

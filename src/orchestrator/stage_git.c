@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "base/process.h"
 #include "base/random.h"
+#include "base/unpack.h"
 #include "orchestrator/stage_fetch.h"
 #include "sandbox/remove_tree.h"
 
@@ -30,11 +31,13 @@ enum {
     LISTING_LIMIT = 16 * 1024 * 1024,
     COMPLAINT_LIMIT = 16 * 1024,
     COMMIT_LIMIT = 200,
-    SPECIAL_LIMIT = 4 * 1024,
-    ARCHIVE_MODE_SIZE = 7, /* "120000 " */
+    LEFT_OUT_LIMIT = 4 * 1024,
+    LINKS_LIMIT = 500,
+    TARGET_LIMIT = 4095, /* PATH_MAX less its NUL */
+    TARGETS_LIMIT = 4 * 1024 * 1024,
 };
 
-enum git_step { GIT_INIT, GIT_FETCH, GIT_COMMIT, GIT_LIST, GIT_ARCHIVE, GIT_STEPS };
+enum git_step { GIT_INIT, GIT_FETCH, GIT_COMMIT, GIT_LIST, GIT_TARGETS, GIT_ARCHIVE, GIT_STEPS };
 
 struct stage_git {
     struct loop *loop;
@@ -46,6 +49,9 @@ struct stage_git {
     char *credential_key; /* "http.<prefix>.extraHeader", or NULL */
     char *credential;
     struct error *failure; /* found before the first step */
+    struct stage_link *links;
+    size_t link_count;
+    struct buffer left_out;
     enum git_step step;
     struct process *process;
     struct loop_timer *timer; /* begins the next step */
@@ -121,6 +127,7 @@ static void arguments_of(const struct stage_git *git, const char *arguments[ARGU
                         "FETCH_HEAD^{commit}"},
         [GIT_LIST] = {"git", "--git-dir=repository", "ls-tree", "-r", "-z", "--full-tree",
                       "FETCH_HEAD"},
+        [GIT_TARGETS] = {"git", "--git-dir=repository", "cat-file", "--batch"},
         [GIT_ARCHIVE] = {"git", "--git-dir=repository", "archive", "--format=tar", "FETCH_HEAD"},
     };
     memcpy(arguments, commands[git->step], sizeof(commands[git->step]));
@@ -182,9 +189,14 @@ static int open_output(const struct stage_git *git, const char *name) {
     return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 }
 
+static int open_input(const struct stage_git *git, const char *name) {
+    CLEANUP_FREE char *path = path_of(git, name);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 static const char *const output_names[GIT_STEPS] = {
-    [GIT_INIT] = "ignored", [GIT_FETCH] = "ignored",       [GIT_COMMIT] = "commit",
-    [GIT_LIST] = "listing", [GIT_ARCHIVE] = "archive.tar",
+    [GIT_INIT] = "ignored", [GIT_FETCH] = "ignored",   [GIT_COMMIT] = "commit",
+    [GIT_LIST] = "listing", [GIT_TARGETS] = "targets", [GIT_ARCHIVE] = "archive.tar",
 };
 
 static void on_ended(void *context, int wait_status);
@@ -194,7 +206,8 @@ static bool run_step(struct stage_git *git, struct error **error) {
     arguments_of(git, arguments);
     CLEANUP_CLOSE int output_fd = open_output(git, output_names[git->step]);
     CLEANUP_CLOSE int error_fd = open_output(git, "complaints");
-    if (output_fd < 0 || error_fd < 0) {
+    CLEANUP_CLOSE int input_fd = git->step == GIT_TARGETS ? open_input(git, "ids") : -1;
+    if (output_fd < 0 || error_fd < 0 || (git->step == GIT_TARGETS && input_fd < 0)) {
         return error_set_errno(error, errno, "cannot write in %s", git->place);
     }
     char **environment = environment_of(git);
@@ -204,6 +217,7 @@ static bool run_step(struct stage_git *git, struct error **error) {
                           .arguments = arguments,
                           .environment = (const char *const *)environment,
                           .directory = git->place,
+                          .input_fd = input_fd,
                           .output_fd = output_fd,
                           .error_fd = error_fd,
                           .file_limit_bytes = git->options->entry_bytes + ARCHIVE_OVERHEAD_BYTES,
@@ -230,6 +244,12 @@ static void git_free(struct stage_git *git) {
     if (git->credential != NULL) {
         memory_wipe(git->credential, strlen(git->credential));
     }
+    for (size_t i = 0; i < git->link_count; i++) {
+        free(git->links[i].path);
+        free(git->links[i].target);
+    }
+    free(git->links);
+    buffer_free(&git->left_out);
     error_free(git->failure);
     free(git->credential);
     free(git->credential_key);
@@ -272,47 +292,80 @@ static void set_complaint(const struct stage_git *git, int wait_status, struct e
     (void)error_set(error, ERROR_UNAVAILABLE, "git %s: %.*s", how, length, line);
 }
 
-/* Lines of `ls-tree -z` ("MODE TYPE ID<tab>PATH<nul>") that are no regular files. */
-static void find_special(const struct buffer *listing, struct buffer *special) {
-    static const char *const modes[] = {"120000 ", "160000 "};
-    const char *at = listing->data;
-    const char *end = at == NULL ? NULL : at + listing->length;
-    while (at != end) {
-        const char *next = memchr(at, '\0', (size_t)(end - at));
-        const char *path = memchr(at, '\t', (size_t)(end - at));
-        if (next == NULL || path == NULL || path > next) {
-            return;
-        }
-        for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-            if (strncmp(at, modes[i], ARCHIVE_MODE_SIZE) == 0 && special->length < SPECIAL_LIMIT) {
-                buffer_append_string(special, path + 1);
-                buffer_append_char(special, '\n');
-            }
-        }
-        at = next + 1;
+/* Links and submodules. */
+
+/* A line of `ls-tree -z`: "MODE TYPE ID<tab>PATH". Links go to the links, their ids to `ids`. */
+static void take_listed(struct stage_git *git, const char *line, struct buffer *ids) {
+    const char *path = strchr(line, '\t');
+    bool is_link = strncmp(line, "120000 blob ", 12) == 0;
+    bool is_submodule = strncmp(line, "160000 ", 7) == 0;
+    if (path == NULL || (!is_link && !is_submodule)) {
+        return;
+    }
+    if (is_link && git->link_count < LINKS_LIMIT && unpack_path_is_plain(path + 1)) {
+        buffer_append(ids, line + 12, (size_t)(path - line - 12));
+        buffer_append_char(ids, '\n');
+        git->links[git->link_count++] = (struct stage_link){.path = memory_string(path + 1)};
+    } else if (git->left_out.length < LEFT_OUT_LIMIT) {
+        buffer_append_string(&git->left_out, path + 1);
+        buffer_append_char(&git->left_out, '\n');
     }
 }
 
-static bool read_result(struct stage_git *git, struct buffer *archive, struct buffer *commit,
-                        struct buffer *special, struct error **error) {
+static bool find_links(struct stage_git *git, struct error **error) {
     CLEANUP_BUFFER struct buffer listing = BUFFER_EMPTY;
+    CLEANUP_BUFFER struct buffer ids = BUFFER_EMPTY;
+    if (!read_output(git, "listing", LISTING_LIMIT, &listing, error)) {
+        return error_wrap(error, "the tree");
+    }
+    git->links = memory_zeroed(LINKS_LIMIT, sizeof(*git->links));
+    buffer_append_char(&listing, '\0');
+    for (size_t at = 0; at + 1 < listing.length; at += strlen(listing.data + at) + 1) {
+        take_listed(git, listing.data + at, &ids);
+    }
+    return write_file(git, "ids", buffer_string(&ids), error);
+}
+
+/* What `cat-file --batch` answers for each id: "ID blob SIZE", and the bytes, each with a newline.
+ */
+static bool read_targets(struct stage_git *git, struct error **error) {
+    CLEANUP_BUFFER struct buffer targets = BUFFER_EMPTY;
+    if (!read_output(git, "targets", TARGETS_LIMIT, &targets, error)) {
+        return error_wrap(error, "the links");
+    }
+    const char *at = buffer_string(&targets);
+    const char *end = at + targets.length;
+    for (size_t i = 0; i < git->link_count; i++) {
+        const char *line_end = memchr(at, '\n', (size_t)(end - at));
+        const char *size = line_end == NULL ? NULL : memrchr(at, ' ', (size_t)(line_end - at));
+        size_t length = size == NULL ? 0 : strtoul(size + 1, NULL, 10);
+        if (length == 0 || length > TARGET_LIMIT || length >= (size_t)(end - line_end) - 1 ||
+            memchr(line_end + 1, '\0', length) != NULL) {
+            return error_set(error, ERROR_PROTOCOL, "the link %s has no target",
+                             git->links[i].path);
+        }
+        git->links[i].target = memory_string_n(line_end + 1, length);
+        at = line_end + 1 + length + 1;
+    }
+    return true;
+}
+
+static bool read_result(const struct stage_git *git, struct buffer *archive, struct buffer *commit,
+                        struct error **error) {
     if (!read_output(git, "commit", COMMIT_LIMIT, commit, error) ||
-        !read_output(git, "listing", LISTING_LIMIT, &listing, error) ||
         !read_output(git, "archive.tar", (size_t)git->options->entry_bytes + ARCHIVE_OVERHEAD_BYTES,
                      archive, error)) {
         return error_wrap(error, "the tree");
     }
     buffer_truncate(commit, strcspn(buffer_string(commit), "\n"));
-    find_special(&listing, special);
     return true;
 }
 
 static void finish(struct stage_git *git) {
     CLEANUP_BUFFER struct buffer archive = BUFFER_EMPTY;
     CLEANUP_BUFFER struct buffer commit = BUFFER_EMPTY;
-    CLEANUP_BUFFER struct buffer special = BUFFER_EMPTY;
     CLEANUP_ERROR struct error *error = NULL;
-    if (!read_result(git, &archive, &commit, &special, &error)) {
+    if (!read_result(git, &archive, &commit, &error)) {
         conclude(git, NULL, error);
         return;
     }
@@ -320,7 +373,9 @@ static void finish(struct stage_git *git) {
              &(struct stage_git_result){.archive = archive.data,
                                         .length = archive.length,
                                         .commit = buffer_string(&commit),
-                                        .special = buffer_string(&special)},
+                                        .links = git->links,
+                                        .link_count = git->link_count,
+                                        .left_out = buffer_string(&git->left_out)},
              NULL);
 }
 
@@ -358,9 +413,11 @@ static void on_timer(void *context) {
         finish(git);
         return;
     }
-    bool is_ready = git->step == GIT_INIT    ? make_place(git, &error)
-                    : git->step == GIT_FETCH ? overrule_attributes(git, &error)
-                                             : true;
+    bool is_ready = git->step == GIT_INIT      ? make_place(git, &error)
+                    : git->step == GIT_FETCH   ? overrule_attributes(git, &error)
+                    : git->step == GIT_TARGETS ? find_links(git, &error)
+                    : git->step == GIT_ARCHIVE ? read_targets(git, &error)
+                                               : true;
     if (!is_ready || !run_step(git, &error)) {
         conclude(git, NULL, error);
     }

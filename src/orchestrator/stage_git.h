@@ -15,11 +15,20 @@
 
 struct stage_git;
 
+/* A symbolic link of the tree, which the archive's reader leaves out. Its target is foreign text.
+ */
+struct stage_link {
+    char *path; /* plain */
+    char *target;
+};
+
 struct stage_git_result {
     const char *archive; /* tar */
     size_t length;
-    const char *commit;  /* its id */
-    const char *special; /* paths of symbolic links and submodules, a line each: not for us */
+    const char *commit; /* its id */
+    const struct stage_link *links;
+    size_t link_count;
+    const char *left_out; /* paths of submodules, and of links that are too many, a line each */
 };
 
 /* `done` is called once, later; the result is borrowed, NULL with an error. */
