@@ -108,14 +108,16 @@ static char *version_path(const char *skill_id, const char *version, const char 
 static void on_version(void *context, const struct api_answer *answer) {
     struct skill_download *download = context;
     download->call = NULL;
+    if (answer->error != NULL) {
+        conclude(download, answer, answer->error);
+        return;
+    }
     const char *id = json_get_string(answer->body, "id");
     const char *name = json_get_string(answer->body, "name");
-    CLEANUP_ERROR struct error *error = NULL;
-    if (answer->error == NULL && (id == NULL || !work_id_is_valid(id) || name == NULL)) {
+    if (id == NULL || !work_id_is_valid(id) || name == NULL) {
+        CLEANUP_ERROR struct error *error = NULL;
         (void)error_set(&error, ERROR_PROTOCOL, "the version has no id or name");
-    }
-    if (answer->error != NULL || error != NULL) {
-        conclude(download, answer, answer->error != NULL ? answer->error : error);
+        conclude(download, answer, error);
         return;
     }
     download->version_id = memory_string(id);

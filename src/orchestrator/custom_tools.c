@@ -184,8 +184,8 @@ struct custom_calls *custom_calls_new(struct loop *loop, const struct custom_too
     return calls;
 }
 
+/* The call is in no list any more. */
 static void call_free(struct custom_call *call) {
-    LIST_REMOVE(call, link);
     host_program_cancel(call->program);
     loop_timer_free(call->timer);
     free(call->id);
@@ -198,7 +198,9 @@ void custom_calls_free(struct custom_calls *take_calls) {
         return;
     }
     while (!LIST_EMPTY(&take_calls->list)) {
-        call_free(LIST_FIRST(&take_calls->list));
+        struct custom_call *call = LIST_FIRST(&take_calls->list);
+        LIST_REMOVE(call, link);
+        call_free(call);
     }
     free(take_calls->session_id);
     free(take_calls);
@@ -264,6 +266,7 @@ static struct custom_call *find(struct custom_calls *calls, const char *id) {
 void custom_calls_acknowledge(struct custom_calls *calls, const char *id) {
     struct custom_call *call = find(calls, id);
     if (call != NULL) {
+        LIST_REMOVE(call, link);
         call_free(call);
     }
 }
