@@ -56,7 +56,7 @@ bool option_duration(const char *text, int64_t *milliseconds, struct error **err
     if (is_good && is_bare) { /* seconds */
         char *end = NULL;
         sum = isdigit((unsigned char)*text) != 0 ? strtod(text, &end) * 1000 : -1;
-        is_good = sum >= 0 && *end == '\0';
+        is_good = end != NULL && *end == '\0';
     }
     while (is_good && !is_bare && *at != '\0') {
         double part = take_duration(&at);
