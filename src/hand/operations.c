@@ -264,9 +264,9 @@ static void take_gather(struct pending *pending, struct json_object *answer,
         return;
     }
     CLEANUP(free_gathering)
-    struct gathering gathering = {.files = memory_zeroed(count, sizeof(*gathering.files)),
-                                  .contents = memory_zeroed(count, sizeof(*gathering.contents)),
-                                  .errors = memory_zeroed(count, sizeof(*gathering.errors)),
+    struct gathering gathering = {.files = memory_zeroed(count, sizeof(struct hand_gathered_file)),
+                                  .contents = memory_zeroed(count, sizeof(struct buffer)),
+                                  .errors = memory_zeroed(count, sizeof(struct error *)),
                                   .count = count};
     for (size_t i = 0; i < count; i++) {
         gather_file(&gathering, i, json_object_array_get_idx(array, i));

@@ -265,7 +265,6 @@ static void advance(struct memory_part *part) {
         break;
     case PART_SETTLING:
         part->state = PART_FINAL;
-        loop_timer_arm(part->timer, FINAL_PATIENCE_MS);
         sync_all(part, MEMORY_FINAL);
         break;
     case PART_FINAL:
@@ -346,6 +345,7 @@ static void on_timer(void *context) {
     case PART_SYNCING:
         sync_all(part, MEMORY_SYNC);
         break;
+    case PART_SETTLING:
     case PART_FINAL:
         log_warn("session %s: the last synchronisation of its memory stores takes too long; "
                  "changed files are still uploaded",
@@ -353,6 +353,7 @@ static void on_timer(void *context) {
         for (size_t i = 0; i < part->count; i++) {
             memory_folder_cancel(part->folders[i]);
         }
+        part->state = PART_FINAL;
         advance(part);
         break;
     default:
@@ -410,7 +411,7 @@ static void finish(void *context, session_setup_done done, void *owner) {
     struct memory_part *part = context;
     part->done = done;
     part->owner = owner;
-    loop_timer_disarm(part->timer);
+    loop_timer_arm(part->timer, FINAL_PATIENCE_MS);
     part->state = PART_SETTLING;
     if (!is_busy(part)) {
         advance(part);

@@ -26,6 +26,8 @@ void operation_answer(struct tool_result *result, struct json_object *take_answe
     json_object_put(take_answer);
 }
 
+static struct json_object *failure(int errno_value, const char *format, va_list arguments)
+    __attribute__((format(printf, 2, 0)));
 static struct json_object *failure(int errno_value, const char *format, va_list arguments) {
     CLEANUP_FREE char *text = memory_format_v(format, arguments);
     const char *name = errno_value == 0 ? NULL : strerrorname_np(errno_value);
