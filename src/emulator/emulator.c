@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/utf8.h"
 
 #define LOG_ROOM "emulator"
 #include "base/log.h"
@@ -494,6 +495,10 @@ static bool parse_body(struct request *request) {
 static void dispatch(struct request *request) {
     CLEANUP_FREE char *path = memory_string(http_exchange_path(request->exchange));
     bool is_path_known = false;
+    if (!utf8_is_valid(path, strlen(path))) {
+        reply_error(request, 400, "the path is not UTF-8"); /* answers name parts of it */
+        return;
+    }
     const struct route *route = find_route(request, path, &is_path_known);
     if (route == NULL) {
         reply_error(request, is_path_known ? 405 : 404, "%s",

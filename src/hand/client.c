@@ -135,6 +135,7 @@ static void on_fail_timer(void *context) {
     }
     client->depth++;
     for (; count > 0 && !client->is_freed && !TAILQ_EMPTY(&client->requests); count--) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): TAILQ_REMOVE confuses it */
         conclude(TAILQ_FIRST(&client->requests), true, NULL, client->failure);
     }
     if (!client->is_freed && !client->is_closed_told) {
