@@ -241,7 +241,7 @@ class Proxy:
         """Passes a request on: (head, body, None), or (head, None, connection) of a stream."""
         target = request.target
         if request.step == "poll" and "reclaim_older_than_ms" not in target:
-            target += f"&reclaim_older_than_ms={self.reclaim_ms}"
+            target += ("&" if "?" in target else "?") + f"reclaim_older_than_ms={self.reclaim_ms}"
         head = request.head.replace(request.target.encode(), target.encode(), 1)
         head = re.sub(rb"(?im)^(connection|expect):[^\r\n]*\r\n", b"", head)
         head = head[:-2] + b"connection: close\r\n\r\n"

@@ -20,7 +20,8 @@ from proxy import Proxy  # noqa: E402
 LEASE_TTL = "3s"
 # A whole run: the longest path is two leases that lapse one after the other.
 RUN_SECONDS = float(os.environ.get("HOLT_FAULT_RUN_SECONDS", 90))
-DESCRIPTORS_SPARE = 8  # connections that the daemon may keep for the next request
+RESTART_SECONDS = 0.3  # after a daemon that ended by itself, with an error
+DESCRIPTORS_SPARE = 12  # connections that the daemon may keep for the next request
 SANITIZER_WORDS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")
 
 
@@ -118,6 +119,11 @@ class Rig:
         self.starts = 0
         self.holds = 0
         self.kills = 0
+        self.counts = {}  # sandbox -> the lines that calls left in it, kept beyond its end
+        self.wait_to_start = 0
+        self.run_seconds = RUN_SECONDS
+        self.timed_kills = []  # (seconds after the first start, victim), in order
+        self.first_start = None
 
     def __enter__(self):
         self.scene.__enter__()
@@ -126,7 +132,9 @@ class Rig:
         self.proxy = Proxy(self.plane.url, self.rules)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, error, trace):
+        if error is not None:
+            error.add_note(self.story())
         # A rig that failed may leave a held process, which no SIGTERM reaches.
         if self.daemon is not None and not self.daemon.is_over():
             for pid in self.daemon.pids():
@@ -147,13 +155,22 @@ class Rig:
             "--poll-interval", "20ms", "--max-sessions", "4", "--log-level", "debug",
             *self.options], environment, self.prefix))
         self.ready = ready
+        self.first_start = self.first_start or time.monotonic()
         self.starts += 1
 
     def supervise(self):
         """What a service manager does, and what the test does at a fault point."""
         daemon = self.daemon
+        self.look_at_counts()
+        if self.timed_kills and time.monotonic() - self.first_start >= self.timed_kills[0][0]:
+            self.kill(self.timed_kills.pop(0)[1])
         if daemon.is_over():
-            self.start()
+            # A daemon that gave up may do so again: not a hundred times a second.
+            if daemon.program.process.returncode > 0 and self.wait_to_start == 0:
+                self.wait_to_start = time.monotonic() + RESTART_SECONDS
+            if time.monotonic() >= self.wait_to_start:
+                self.wait_to_start = 0
+                self.start()
             return
         daemon.find_keeper()
         if not daemon.baseline and self.ready.exists():
@@ -166,12 +183,20 @@ class Rig:
             else:
                 self.kill(self.victim)
 
+    def look_at_counts(self):
+        for sandbox in self.kept_directories():
+            text = read(self.state / "sandboxes" / sandbox / "layer/root" / COUNT.lstrip("/"))
+            if text:
+                self.counts[sandbox] = text
+
     def kill(self, victim):
+        """From any thread; a daemon that is over is left alone."""
         self.kills += 1
         self.daemon.kill(victim)
 
     def drive(self, condition, what, seconds=None):
-        deadline = time.monotonic() + (RUN_SECONDS if seconds is None else seconds)
+        seconds = self.run_seconds if seconds is None else seconds
+        deadline = time.monotonic() + seconds
         next_look = 0
         while time.monotonic() < deadline:
             self.supervise()
@@ -181,7 +206,7 @@ class Rig:
                     return value
                 next_look = time.monotonic() + 0.04
             time.sleep(0.005)
-        raise Broken(f"waited {RUN_SECONDS if seconds is None else seconds:g} s for {what}")
+        raise Broken(f"waited {seconds:g} s for {what}")
 
     def story(self):
         """For whoever has to find out: what the proxy saw, what the programs said."""
@@ -216,12 +241,19 @@ class Rig:
 
     # The verdict.
 
-    def judge(self, verdict, may_repeat=False, is_sandbox_lost=False):
+    def judge(self, verdict, may_repeat=False, is_sandbox_lost=False, answers=()):
+        """`answers`: how many results a call may have, by (step, call), when it is not one."""
+        answers = dict(answers)
         if not is_sandbox_lost:
             require(not verdict["failures"], "; ".join(verdict["failures"])[:300])
+        lines = [line for text in self.counts.values() for line in text.split()]
+        require(lines, "no sandbox was seen in which a call ran")
+        require(len(lines) == len(set(lines)),
+                f"a call ran twice: {list(self.counts.values())}")
         for call in verdict["calls"]:
             place = f"step {call['step']} call {call['call']}"
-            require(call["results"] == 1, f"{place} has {call['results']} results")
+            require(call["results"] in answers.get((call["step"], call["call"]), (1,)),
+                    f"{place} has {call['results']} results")
             require(call["contradictions"] == 0, f"{place} was answered twice, differently")
             require(may_repeat or call["repeats"] == 0,
                     f"{place}: the result was posted {call['repeats'] + 1} times")
@@ -270,7 +302,7 @@ class Rig:
     def _left(self, group):
         directory = str(self.scene.directory)
         left = [f"process {pid} ({read(f'/proc/{pid}/comm').strip()})"
-                for pid in os.listdir("/proc") if pid.isdigit() and
+                for pid in os.listdir("/proc") if pid.isdigit() and is_alive(pid) and
                 (group in read(f"/proc/{pid}/cgroup") or
                  str(self.state) in read(f"/proc/{pid}/cmdline"))]
         for parent, names, _ in os.walk("/sys/fs/cgroup"):
@@ -285,13 +317,13 @@ class Rig:
             except OSError:
                 pass
         left += [f"directory {name}" for name in self.kept_directories()]
-        known = re.compile(r"^(sandboxes|skeleton|lock|.*\.db(-wal|-shm)?|[a-z-]+\.lock)$")
+        known = re.compile(r"^(sandboxes|skeleton|front|lock|.*\.db(-wal|-shm)?|[a-z-]+\.lock)$")
         left += [f"file {name}" for name in os.listdir(self.state) if not known.match(name)]
         return left
 
 
-def start_emulator(scene, scripts):
-    return scene.emulator(scripts, "--lease-ttl", LEASE_TTL)
+def start_emulator(scene, scripts, *more):
+    return scene.emulator(scripts, "--lease-ttl", LEASE_TTL, *more)
 
 
 # Scripts. Every call that changes something leaves a line in a file; the last call shows them all.
