@@ -27,6 +27,7 @@ bench:
 
 soak:
 	@scripts/need build test fuzz
+	@scripts/schedules
 	@scripts/fuzz
 
 install: build
