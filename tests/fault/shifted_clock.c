@@ -1,5 +1,5 @@
 /*
- * Preloaded into holt by the fault tests: the wall clock, shifted by as many seconds as a file says.
+ * Preloaded into holt by the fault tests: a wall clock that is as many seconds off as a file says.
  *
  * The file holds one decimal number and may change at any time. The monotonic clock is left alone,
  * as a real jump leaves it.
