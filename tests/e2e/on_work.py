@@ -139,7 +139,7 @@ def background(scene):
 
 @case("a worker that comes after the claim has run out finds it made again")
 def late_worker(scene):
-    setting = Setting(scene, None, "--lease-ttl", "2s")
+    setting = Setting(scene, None, "--lease-ttl", "5s")
     program = setting.on_work(f"(while [ ! -e go ]; do sleep 0.05; done; exec {WORKER}) &")
     session = setting.session()
     says(program, "again: nobody has taken it over yet")
@@ -153,7 +153,7 @@ def late_worker(scene):
 
 @case("a claim is made again while the script still runs, and takes no other item along")
 def slow_script(scene):
-    setting = Setting(scene, None, "--lease-ttl", "2s")
+    setting = Setting(scene, None, "--lease-ttl", "5s")
     program = setting.on_work(
         f'while [ ! -e go ]; do sleep 0.05; done; echo "$ANTHROPIC_SESSION_ID" >> served; exec {WORKER}')
     first = setting.session()
@@ -193,7 +193,7 @@ def failing_script(scene):
 
 @case("a script that cannot be run ends the poller, and its item is not lost")
 def not_runnable(scene):
-    setting = Setting(scene, None, "--lease-ttl", "2s")
+    setting = Setting(scene, None, "--lease-ttl", "5s")
     session = setting.session()
     for path in ("/nonexistent/script", "/etc/passwd"):
         program = setting.poll("--on-work", path)
@@ -223,7 +223,7 @@ def two_at_once(scene):
 def dead_worker(scene):
     setting = Setting(scene, {"default": {"steps": [bash(
         "[ -e second ] || { touch first; sleep 1000; }; echo survived", "^survived$")]}},
-        "--lease-ttl", "3s")
+        "--lease-ttl", "5s")
     program = setting.on_work(f"""if [ -e tried ]; then touch second; exec {WORKER}; fi
 touch tried; {WORKER} & echo $! > pid.new; mv pid.new pid; wait $!; sleep 1000""")
     session = setting.session()
@@ -288,7 +288,7 @@ def serve(scene):
 @case("holt serve makes a claim again also when only webhooks tell it of work")
 def serve_resting(scene):
     needs_root()
-    setting = Setting(scene, None, "--lease-ttl", "2s")
+    setting = Setting(scene, None, "--lease-ttl", "5s")
     secret = scene.directory / "secret"
     secret.write_text("whsec_" + base64.b64encode(bytes(32)).decode())
     secret.chmod(0o644)

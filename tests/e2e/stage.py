@@ -143,7 +143,7 @@ class Setting:
 
     def play(self, *lists):
         session = self.session(*lists)
-        self.plane.finished(session)
+        self.plane.finished(session, 300)
         return self.daemon.log()
 
     def serve(self, path, body, status=200, headers=None):
@@ -426,20 +426,33 @@ def git_http(scene):
     setting.end()
 
 
-@case("a git tree that is too large, and a server of git that hangs, cost only themselves")
-def git_limits(scene):
+@case("a git tree that is too large costs only itself")
+def git_too_large(scene):
     path = scene.directory / "large"
     path.mkdir()
     git(path, "init", "-q")
-    (path / "noise").write_bytes(os.urandom(40 * 1024 * 1024))
+    git(path, "config", "core.compression", "0")
+    (path / "noise").write_bytes(os.urandom(24 * 1024 * 1024))
     git(path, "add", ".")
     git(path, "commit", "-qm", "large")
-    setting = Setting(scene, [bash(
-        "cat .holt/stage-errors.txt", "larger than(.|\n)*took too long")],
-        "--stage-allow", f"file://{path}", "--stage-max-size", "1M", "--stage-timeout", "10s")
-    setting.serve("/hang.git/info/refs", "hang")
+    setting = Setting(scene, [bash("cat .holt/stage-errors.txt good", "larger than(.|\n)*good$")],
+                      "--stage-allow", f"file://{path}", "--stage-max-size", "1M")
+    setting.serve("/good", b"good")
     setting.play([{"kind": "git", "url": f"file://{path}", "path": "large"},
-                  {"kind": "git", "url": setting.source.url + "/hang.git", "path": "hang"}])
+                  {"kind": "file", "url": setting.source.url + "/good", "path": "good"}])
+    state = next(scene.directory.glob("state-*"))
+    assert os.listdir(state / "front" / "stage") == [], "git left its files"
+    setting.end()
+
+
+@case("a git server that hangs costs the time for staging, and git ends with it")
+def git_hangs(scene):
+    setting = Setting(scene, [bash("cat .holt/stage-errors.txt", "hang.git: it took too long")],
+                      "--stage-timeout", "3s")
+    setting.serve("/hang.git/info/refs", "hang")
+    setting.play([{"kind": "git", "url": setting.source.url + "/hang.git", "path": "hang"}])
+    state = next(scene.directory.glob("state-*"))
+    assert os.listdir(state / "front" / "stage") == [], "git left its files"
     setting.end()
 
 
