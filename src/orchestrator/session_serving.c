@@ -91,7 +91,6 @@ static void note_posted(struct session_runner *runner, const struct session_call
 }
 
 static void free_posting(struct posting *take_posting) {
-    LIST_REMOVE(take_posting, link);
     result_post_cancel(take_posting->post);
     hand_request_cancel(take_posting->save);
     json_object_put(take_posting->content);
@@ -165,6 +164,7 @@ static void on_posted(void *context, const struct error *error) {
         cut_and_post(posting);
         return;
     }
+    LIST_REMOVE(posting, link);
     free_posting(posting);
     if (error != NULL && !call->was_refused) {
         call->was_refused = true;
@@ -262,7 +262,9 @@ void serving_on_custom_ended(void *context, const char *id, bool is_error,
 
 void serving_close(struct session_runner *runner) {
     while (!LIST_EMPTY(&runner->postings)) {
-        free_posting(LIST_FIRST(&runner->postings));
+        struct posting *posting = LIST_FIRST(&runner->postings);
+        LIST_REMOVE(posting, link);
+        free_posting(posting);
     }
 }
 
