@@ -317,7 +317,7 @@ const struct setting setting_rows[] = {
      .kind = SETTING_SIZE,
      DAEMON(int64_t, stage_entry_bytes),
      .lowest = 1,
-     .highest = 1024 * 1024 * 1024,
+     .highest = 1024LL * 1024 * 1024,
      .fallback = "64M",
      .word = "SIZE",
      .help = "of each staged file, archive or tree"},
