@@ -237,7 +237,9 @@ static bool open_all(struct state *state, const char *path, struct error **error
         return set_error(state, error);
     }
     (void)sqlite3_busy_timeout(state->database, BUSY_TIMEOUT_MS);
-    return execute(state, "PRAGMA temp_store=MEMORY; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;", error) &&
+    return execute(state,
+                   "PRAGMA temp_store=MEMORY; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+                   error) &&
            migrate(state, error) && prepare(state, error) && read_boot_id(state, error);
 }
 
