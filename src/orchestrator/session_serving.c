@@ -394,7 +394,8 @@ void serving_cut(struct session_runner *runner) {
 void serving_lose_hand(struct session_runner *runner) {
     for (struct session_call *call = session_calls_first(runner->calls); call != NULL;
          call = call->next) {
-        if (call->state == CALL_RUNNING || call->state == CALL_READY) {
+        bool is_out = call->state == CALL_RUNNING || call->state == CALL_READY;
+        if (is_out && !is_on_host(runner, call)) {
             answer_ourselves(runner, call, "the sandbox was lost while this call ran");
         }
     }
