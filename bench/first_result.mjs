@@ -9,7 +9,7 @@ import { allStopped, bash, createSession, historyOf, percentile, printTable, say
 
 const holt = resolve(process.argv[2]);
 const SAMPLES = Number(process.argv[3] ?? 100);
-const OFFICIAL_SAMPLES = Number(process.argv[4] ?? 8);
+const OFFICIAL_SAMPLES = Number(process.argv[4] ?? 12);
 const MAX_IDLE_MS = 20;
 const SECRET = 'whsec_aG9sdC1iZW5jaG1hcmstc2lnbmluZy1rZXktMDEyMzQ1Njc=';
 
