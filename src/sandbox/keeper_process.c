@@ -7,6 +7,7 @@
 #include "sandbox/keeper_process.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,9 +149,22 @@ static void ignore_signals(void) {
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/*
+ * Until it serves, keeper dies with front: one that still waited for the lock of the state
+ * directory would get it at some time, long after its front. False: front is dead already.
+ */
+static bool bind_to_front(int socket_fd) {
+    struct pollfd front = {.fd = socket_fd};
+    return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && poll(&front, 1, 0) >= 0 &&
+           (front.revents & (POLLHUP | POLLERR)) == 0;
+}
+
 int keeper_process_run(int socket_fd, const struct keeper_options *options) {
     (void)prctl(PR_SET_NAME, "holt-keeper", 0, 0, 0);
     ignore_signals();
+    if (!bind_to_front(socket_fd)) {
+        return EXIT_FAILURE;
+    }
     CLEANUP_ERROR struct error *error = NULL;
     struct keeper_reply hello;
     keeper_reply_fill(&hello, 0);
@@ -160,6 +174,7 @@ int keeper_process_run(int socket_fd, const struct keeper_options *options) {
         keeper_reply_fill_error(&hello, 0, error);
         error_free(STEAL_PTR(error));
     }
+    (void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0); /* from here on its end is orderly */
     bool is_heard = send_reply(socket_fd, &hello, -1, NULL);
     bool is_good = is_heard && is_open && serve(&host, socket_fd, &error);
     bool is_broken = is_heard && is_open && !is_good;
