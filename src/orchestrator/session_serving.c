@@ -52,13 +52,15 @@ void serving_note_known_calls(struct session_runner *runner, struct json_object 
     note_ids(runner, finished);
 }
 
-/* What hand holds and nobody waits for: it was answered, or is no call of this session's history.
+/*
+ * What hand holds and nobody waits for any more. A call that the history does not have yet stays:
+ * the list may be older than the call, and what hand forgets would run a second time.
  */
 static void drop_unwanted_calls(struct session_runner *runner) {
     json_object_object_foreach(runner->known_calls, id, unused) {
         (void)unused;
         const struct session_call *call = session_calls_find(runner->calls, id);
-        if (call == NULL || call->state == CALL_CLOSED) {
+        if (call != NULL && call->state == CALL_CLOSED) {
             hand_client_cancel(runner->hand, id);
             hand_client_acknowledge(runner->hand, id);
         }
@@ -497,9 +499,7 @@ static void on_reconciled(void *context) {
     struct session_runner *runner = context;
     runner->state = RUNNER_SERVING;
     (void)FAULT_FAILS("runner.reconciled.before");
-    if (runner->is_first_history) {
-        drop_unwanted_calls(runner);
-    }
+    drop_unwanted_calls(runner);
     for (struct session_call *call = session_calls_first(runner->calls); call != NULL;
          call = call->next) {
         if (call->state == CALL_REFUSED) {
