@@ -73,6 +73,7 @@ class Daemon:
         self.front = program.process.pid
         self.keeper = None
         self.baseline = {}
+        self.was_hit = False  # one of its processes was killed: it will end by itself
 
     def find_keeper(self):
         if self.keeper is None:
@@ -91,6 +92,7 @@ class Daemon:
         named = {"front": [self.front], "keeper": [self.keeper], "both": self.pids()}[victim]
         for pid in named:
             if pid is not None:
+                self.was_hit = True
                 signal_pid(pid, signal.SIGKILL)
         for pid in self.pids():
             signal_pid(pid, signal.SIGCONT)
@@ -266,6 +268,9 @@ class Rig:
 
     def finish(self, is_terminated=True):
         """Ends the daemon as a service manager does, and looks for what is left."""
+        self.timed_kills = []  # too late for a fault
+        if self.daemon.was_hit:
+            self.drive(lambda: not self.daemon.was_hit, "the daemon to be started again", 30)
         if is_terminated:
             self.drive(lambda: not self.kept_directories(), "the sandbox to be removed", 30)
         self.drive(lambda: self.daemon.baseline, "the daemon to be ready", 30)

@@ -101,6 +101,15 @@ def wire_kill_cells():
                 yield Cell(f"{name} {moment}", f"kill {victim}", run)
 
 
+def stale_history_cells():
+    """The list that a restarted daemon gets is older than the call whose result hand keeps."""
+    for victim in VICTIMS:
+        def run(plane, victim=victim):
+            return play(plane, [Rule("post", "act_before", 2, victim=victim),
+                                Rule("history", "stale", 2)])
+        yield Cell("post sent", f"kill {victim}, then stale history", run)
+
+
 def internal_cells():
     for point, script, messages, nth in INTERNAL_POINTS:
         for victim in VICTIMS:
@@ -189,7 +198,8 @@ def main():
     if os.geteuid() != 0:
         print("1..0 # SKIP making sandboxes needs root")
         return 0
-    cells = [*wire_cells(), *wire_kill_cells(), *conditions.cells(Cell)]
+    cells = [*wire_cells(), *wire_kill_cells(), *stale_history_cells(),
+             *conditions.cells(Cell)]
     if has_fault_points():
         cells += [*internal_cells(), *webhook_cells()]
     words = sys.argv[1:]
