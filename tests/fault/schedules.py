@@ -183,10 +183,10 @@ def main():
         planes = [start_emulator(scene, scripts) for scene in scenes]
         with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
             running = {pool.submit(run, schedule, planes): schedule for schedule in schedules}
-            for future in concurrent.futures.as_completed(running):
+            for place, future in enumerate(concurrent.futures.as_completed(running), 1):
                 schedule, (is_good, outcome, story) = running[future], future.result()
                 broken += 0 if is_good else 1
-                print(f"{'ok' if is_good else 'not ok'} {schedule.number - FIRST + 1} - schedule "
+                print(f"{'ok' if is_good else 'not ok'} {place} - schedule "
                       f"{schedule.number}: {schedule}".replace("#", ""), flush=True)
                 print(f"#   {outcome}", flush=True)
                 for line in story.splitlines():
