@@ -108,7 +108,7 @@ struct emulator {
     struct script_set *scripts;
     struct webhooks *webhooks; /* NULL: none */
     char *api_key;
-    char *skills_directory; /* NULL: none */
+    char *skills_directory;               /* NULL: none */
     struct json_object *environment_keys; /* {key: true} */
     int64_t lease_ttl_ms;
     struct lh_table *environments;  /* id -> struct environment */

@@ -124,7 +124,11 @@ void session_setup_free(struct session_setup *take_setup) {
     if (take_setup == NULL) {
         return;
     }
-    for (size_t i = PARTS_LIMIT; i-- > 0;) {
+    size_t count = 0;
+    while (parts[count] != NULL) {
+        count++;
+    }
+    for (size_t i = count; i-- > 0;) {
         if (take_setup->started[i] != NULL) {
             parts[i]->free(take_setup->started[i]);
         }

@@ -6,11 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -28,7 +28,6 @@
 #include "sandbox/remove_tree.h"
 
 #define RECORD_FORMAT "ids %u\nhand %d\nskeleton %s\n"
-#define RECORD_SCAN   "ids %" SCNu32 "\nhand %d\nskeleton %39[0-9a-z-]\n"
 
 enum { LISTEN_BACKLOG = 16, MESSAGE_SIZE = 1024, PATH_SIZE = 128, SETUP_TIMEOUT_S = 30 };
 
@@ -344,29 +343,65 @@ int local_connect(const struct local_host *host, const struct local_sandbox *san
     return connect_hand(directory_fd, error);
 }
 
+/* The value of a line "name value"; NULL when the record has no such line. */
+static char *record_value(const char *text, const char *name) {
+    size_t length = strlen(name);
+    for (const char *line = text; line != NULL && *line != '\0';) {
+        size_t line_length = strcspn(line, "\n");
+        if (line_length > length && strncmp(line, name, length) == 0 && line[length] == ' ') {
+            return memory_string_n(line + length + 1, line_length - length - 1);
+        }
+        line += line_length + (line[line_length] == '\n' ? 1 : 0);
+    }
+    return NULL;
+}
+
+static bool record_number(const char *text, const char *name, unsigned long most,
+                          unsigned long *out) {
+    CLEANUP_FREE char *value = record_value(text, name);
+    char *end = NULL;
+    errno = 0;
+    *out = value == NULL ? 0 : strtoul(value, &end, 10);
+    return *out > 0 && *out <= most && errno == 0 && *end == '\0';
+}
+
+static bool read_record(const struct local_host *host, const char *id, struct local_sandbox *out) {
+    CLEANUP_FREE char *path = memory_format("%s/record", id);
+    CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
+    unsigned long ids_base = 0;
+    unsigned long pid = 0;
+    if (!io_read_file(host->sandboxes_fd, path, &text, PATH_SIZE, NULL) ||
+        !record_number(buffer_string(&text), "ids", UINT32_MAX, &ids_base) ||
+        !record_number(buffer_string(&text), "hand", INT32_MAX, &pid) || pid == 1) {
+        return false;
+    }
+    CLEANUP_FREE char *skeleton = record_value(buffer_string(&text), "skeleton");
+    if (skeleton == NULL || strlen(skeleton) >= sizeof(out->skeleton)) {
+        return false;
+    }
+    *out =
+        (struct local_sandbox){.ids_base = (uint32_t)ids_base, .hand_pid = (pid_t)pid, .pidfd = -1};
+    (void)snprintf(out->id, sizeof(out->id), "%s", id);
+    (void)snprintf(out->skeleton, sizeof(out->skeleton), "%s", skeleton);
+    return true;
+}
+
 /*
  * The recorded number may be another process by now. It is hand if it is in the sandbox's group:
  * what is there either is hand or descends from it, and does not outlive it.
  */
 struct local_sandbox *local_adopt(struct local_host *host, const char *id) {
-    CLEANUP_FREE char *path = memory_format("%s/record", id);
-    CLEANUP_BUFFER struct buffer text = BUFFER_EMPTY;
-    struct local_sandbox found = {.pidfd = -1};
-    int pid = 0;
-    if (!io_read_file(host->sandboxes_fd, path, &text, PATH_SIZE, NULL) ||
-        sscanf(buffer_string(&text), RECORD_SCAN, &found.ids_base, &pid, found.skeleton) != 3 ||
-        pid <= 1) {
+    struct local_sandbox found;
+    if (!read_record(host, id, &found)) {
         return NULL;
     }
-    CLEANUP_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0 || !cgroups_contain(&host->cgroups, id, pid) || has_ended(pidfd)) {
+    CLEANUP_CLOSE int pidfd = (int)syscall(SYS_pidfd_open, found.hand_pid, 0);
+    if (pidfd < 0 || !cgroups_contain(&host->cgroups, id, found.hand_pid) || has_ended(pidfd)) {
         return NULL;
     }
     struct local_sandbox *sandbox = memory_new(struct local_sandbox);
     *sandbox = found;
-    (void)snprintf(sandbox->id, sizeof(sandbox->id), "%s", id);
     sandbox->pidfd = STEAL_FD(pidfd);
-    sandbox->hand_pid = pid;
     LIST_INSERT_HEAD(&host->sandboxes, sandbox, link);
     return sandbox;
 }

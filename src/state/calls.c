@@ -9,8 +9,10 @@ enum { DIGEST_SIZE = 32 };
 bool state_call_handed(struct state *state, const char *session_id, const char *id,
                        const char *name, const char *incarnation, int64_t now_ms,
                        struct error **error) {
-    return database_run(state, STATEMENT_CALL_HANDED, error, "tttiti", session_id, id, name,
-                        (int64_t)STATE_CALL_HANDED, incarnation, now_ms);
+    return database_run(state, STATEMENT_CALL_HANDED, error,
+                        VALUES(value_text(session_id), value_text(id), value_text(name),
+                               value_integer(STATE_CALL_HANDED), value_text(incarnation),
+                               value_integer(now_ms)));
 }
 
 bool state_call_ended(struct state *state, const char *session_id, const char *id, bool is_error,
@@ -23,22 +25,25 @@ bool state_call_ended(struct state *state, const char *session_id, const char *i
             (void)snprintf(text + 2 * i, 3, "%02x", digest[i]);
         }
     }
-    return database_run(state, STATEMENT_CALL_ENDED, error, "ttiiti", session_id, id,
-                        (int64_t)STATE_CALL_ENDED, (int64_t)is_error, (const char *)text,
-                        duration_us);
+    return database_run(state, STATEMENT_CALL_ENDED, error,
+                        VALUES(value_text(session_id), value_text(id),
+                               value_integer(STATE_CALL_ENDED), value_integer(is_error),
+                               value_text(text), value_integer(duration_us)));
 }
 
 bool state_call_posted(struct state *state, const char *session_id, const char *id, int64_t now_ms,
                        struct error **error) {
-    return database_run(state, STATEMENT_CALL_POSTED, error, "ttii", session_id, id,
-                        (int64_t)STATE_CALL_POSTED, now_ms);
+    return database_run(state, STATEMENT_CALL_POSTED, error,
+                        VALUES(value_text(session_id), value_text(id),
+                               value_integer(STATE_CALL_POSTED), value_integer(now_ms)));
 }
 
 bool state_call_find(struct state *state, const char *session_id, const char *id,
                      struct state_call *out, bool *is_found, struct error **error) {
     CLEANUP_ERROR struct error *failure = NULL;
     *is_found = false;
-    if (!database_begin(state, STATEMENT_CALL_FIND, error, "tt", session_id, id)) {
+    if (!database_begin(state, STATEMENT_CALL_FIND, error,
+                        VALUES(value_text(session_id), value_text(id)))) {
         return false;
     }
     if (database_next(state, STATEMENT_CALL_FIND, &failure)) {
@@ -56,5 +61,5 @@ bool state_call_find(struct state *state, const char *session_id, const char *id
 }
 
 bool state_calls_forget(struct state *state, const char *session_id, struct error **error) {
-    return database_run(state, STATEMENT_CALLS_FORGET, error, "t", session_id);
+    return database_run(state, STATEMENT_CALLS_FORGET, error, VALUES(value_text(session_id)));
 }

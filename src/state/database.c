@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -82,65 +81,41 @@ static bool set_error(struct state *state, struct error **error) {
                      sqlite3_errmsg(state->database), code);
 }
 
-static bool bind_one(sqlite3_stmt *statement, int index, char letter, va_list arguments) {
-    if (letter == 'i') {
-        return sqlite3_bind_int64(statement, index, va_arg(arguments, int64_t)) == SQLITE_OK;
+static int bind_one(sqlite3_stmt *statement, int index, const struct value *value) {
+    switch (value->kind) {
+    case VALUE_TEXT:
+        return sqlite3_bind_text(statement, index, value->text, -1, SQLITE_TRANSIENT);
+    case VALUE_INTEGER:
+        return sqlite3_bind_int64(statement, index, value->integer);
+    case VALUE_BYTES:
+        return value->bytes->length == 0
+                   ? sqlite3_bind_null(statement, index)
+                   : sqlite3_bind_blob64(statement, index, value->bytes->data, value->bytes->length,
+                                         SQLITE_TRANSIENT);
     }
-    if (letter == 't') {
-        const char *text = va_arg(arguments, const char *);
-        return sqlite3_bind_text(statement, index, text, -1, SQLITE_TRANSIENT) == SQLITE_OK;
-    }
-    const struct buffer *bytes = va_arg(arguments, const struct buffer *);
-    return (bytes->length == 0 ? sqlite3_bind_null(statement, index)
-                               : sqlite3_bind_blob64(statement, index, bytes->data, bytes->length,
-                                                     SQLITE_TRANSIENT)) == SQLITE_OK;
+    return SQLITE_MISUSE;
 }
 
-static bool bind_all(struct state *state, enum statement which, struct error **error,
-                     const char *format, va_list arguments) {
+bool database_begin(struct state *state, enum statement which, struct error **error,
+                    const struct value *values, size_t count) {
     sqlite3_stmt *statement = state->statements[which];
-    for (int i = 0; format[i] != '\0'; i++) {
-        va_list rest;
-        va_copy(rest, arguments);
-        bool is_bound = bind_one(statement, i + 1, format[i], rest);
-        va_end(rest);
-        if (!is_bound) {
+    for (size_t i = 0; i < count; i++) {
+        if (bind_one(statement, (int)i + 1, &values[i]) != SQLITE_OK) {
             (void)sqlite3_reset(statement);
             return set_error(state, error);
-        }
-        /* va_list passed by value is indeterminate after the call: move on here. */
-        if (format[i] == 'i') {
-            (void)va_arg(arguments, int64_t);
-        } else {
-            (void)va_arg(arguments, const void *);
         }
     }
     return true;
 }
 
 bool database_run(struct state *state, enum statement which, struct error **error,
-                  const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    bool is_bound = bind_all(state, which, error, format, arguments);
-    va_end(arguments);
-    if (!is_bound) {
+                  const struct value *values, size_t count) {
+    if (!database_begin(state, which, error, values, count)) {
         return false;
     }
-    sqlite3_stmt *statement = state->statements[which];
-    bool is_done = sqlite3_step(statement) == SQLITE_DONE || set_error(state, error);
-    (void)sqlite3_reset(statement);
-    (void)sqlite3_clear_bindings(statement);
+    bool is_done = sqlite3_step(state->statements[which]) == SQLITE_DONE || set_error(state, error);
+    database_end(state, which);
     return is_done;
-}
-
-bool database_begin(struct state *state, enum statement which, struct error **error,
-                    const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    bool is_bound = bind_all(state, which, error, format, arguments);
-    va_end(arguments);
-    return is_bound;
 }
 
 bool database_next(struct state *state, enum statement which, struct error **error) {

@@ -1,8 +1,5 @@
 /*
- * Statements of the state database, prepared once, bound by a format string. Private to src/state.
- *
- * A format has one letter a parameter: t text or NULL (const char *), i integer (int64_t), b blob
- * (const struct buffer *, empty: NULL).
+ * Statements of the state database, prepared once. Private to src/state.
  */
 #ifndef HOLT_STATE_DATABASE_H
 #define HOLT_STATE_DATABASE_H
@@ -46,12 +43,37 @@ struct state {
     char boot_id[STATE_ID_SIZE]; /* of this boot of the machine: random/boot_id in proc(5) */
 };
 
+/* A parameter of a statement; what it points to is borrowed during the call. */
+struct value {
+    enum { VALUE_TEXT, VALUE_INTEGER, VALUE_BYTES } kind;
+    const char *text;           /* or NULL */
+    const struct buffer *bytes; /* empty: NULL */
+    int64_t integer;
+};
+
+static inline struct value value_text(const char *text) {
+    return (struct value){.kind = VALUE_TEXT, .text = text};
+}
+
+static inline struct value value_integer(int64_t integer) {
+    return (struct value){.kind = VALUE_INTEGER, .integer = integer};
+}
+
+static inline struct value value_bytes(const struct buffer *bytes) {
+    return (struct value){.kind = VALUE_BYTES, .bytes = bytes};
+}
+
+/* Two arguments: the values in the order of the statement's parameters, and how many they are. */
+#define VALUES(...)                                                                                \
+    (const struct value[]){__VA_ARGS__},                                                           \
+        sizeof((const struct value[]){__VA_ARGS__}) / sizeof(struct value)
+
 /* Runs a statement that returns no rows. */
 bool database_run(struct state *state, enum statement which, struct error **error,
-                  const char *format, ...);
+                  const struct value *values, size_t count);
 /* Binds a query, to be stepped with database_next and ended with database_end. */
 bool database_begin(struct state *state, enum statement which, struct error **error,
-                    const char *format, ...);
+                    const struct value *values, size_t count);
 /* True while there is a row; false with *error set only on a failure. */
 bool database_next(struct state *state, enum statement which, struct error **error);
 void database_end(struct state *state, enum statement which);

@@ -7,7 +7,8 @@ static const int64_t call_horizon_ms = 7LL * 24 * 3600 * 1000;
 
 bool state_delivery_note(struct state *state, const char *webhook_id, int64_t now_ms, bool *is_new,
                          struct error **error) {
-    if (!database_run(state, STATEMENT_DELIVERY_NOTE, error, "ti", webhook_id, now_ms)) {
+    if (!database_run(state, STATEMENT_DELIVERY_NOTE, error,
+                      VALUES(value_text(webhook_id), value_integer(now_ms)))) {
         return false;
     }
     *is_new = sqlite3_changes(state->database) > 0;
@@ -15,8 +16,9 @@ bool state_delivery_note(struct state *state, const char *webhook_id, int64_t no
 }
 
 bool state_prune(struct state *state, int64_t now_ms, struct error **error) {
-    return database_run(state, STATEMENT_DELIVERY_PRUNE, error, "i",
-                        now_ms - delivery_horizon_ms) &&
-           database_run(state, STATEMENT_CALLS_PRUNE, error, "ii", now_ms - call_horizon_ms,
-                        (int64_t)STATE_CALL_POSTED);
+    return database_run(state, STATEMENT_DELIVERY_PRUNE, error,
+                        VALUES(value_integer(now_ms - delivery_horizon_ms))) &&
+           database_run(
+               state, STATEMENT_CALLS_PRUNE, error,
+               VALUES(value_integer(now_ms - call_horizon_ms), value_integer(STATE_CALL_POSTED)));
 }

@@ -17,30 +17,33 @@ bool state_item_claim(struct state *state, const struct state_item *item, const 
     if (item->bearer != NULL && !sealed_write(&sealed, seal_key, item->id, item->bearer, error)) {
         return false;
     }
-    return database_run(state, STATEMENT_ITEM_CLAIM, error, "tttibt", item->id,
-                        item->environment_id, item->session_id, (int64_t)STATE_ITEM_CLAIMED,
-                        &sealed, item->api_base_url);
+    return database_run(state, STATEMENT_ITEM_CLAIM, error,
+                        VALUES(value_text(item->id), value_text(item->environment_id),
+                               value_text(item->session_id), value_integer(STATE_ITEM_CLAIMED),
+                               value_bytes(&sealed), value_text(item->api_base_url)));
 }
 
 bool state_item_acknowledge(struct state *state, const char *id, const char *acknowledged_at,
                             struct error **error) {
-    return database_run(state, STATEMENT_ITEM_ACKNOWLEDGE, error, "tit", id,
-                        (int64_t)STATE_ITEM_ACKNOWLEDGED, acknowledged_at);
+    return database_run(state, STATEMENT_ITEM_ACKNOWLEDGE, error,
+                        VALUES(value_text(id), value_integer(STATE_ITEM_ACKNOWLEDGED),
+                               value_text(acknowledged_at)));
 }
 
 bool state_item_beat(struct state *state, const char *id, const char *last_heartbeat,
                      struct error **error) {
-    return database_run(state, STATEMENT_ITEM_BEAT, error, "tit", id, (int64_t)STATE_ITEM_HELD,
-                        last_heartbeat);
+    return database_run(
+        state, STATEMENT_ITEM_BEAT, error,
+        VALUES(value_text(id), value_integer(STATE_ITEM_HELD), value_text(last_heartbeat)));
 }
 
 bool state_item_stopping(struct state *state, const char *id, struct error **error) {
-    return database_run(state, STATEMENT_ITEM_STOPPING, error, "ti", id,
-                        (int64_t)STATE_ITEM_STOPPING);
+    return database_run(state, STATEMENT_ITEM_STOPPING, error,
+                        VALUES(value_text(id), value_integer(STATE_ITEM_STOPPING)));
 }
 
 bool state_item_forget(struct state *state, const char *id, struct error **error) {
-    return database_run(state, STATEMENT_ITEM_FORGET, error, "t", id);
+    return database_run(state, STATEMENT_ITEM_FORGET, error, VALUES(value_text(id)));
 }
 
 /* A row as copies, so that `each` may write to the table. */
@@ -97,7 +100,7 @@ bool state_items_each(struct state *state, const char *environment_id, const cha
                       struct error **error) {
     struct row *first = NULL;
     struct row **link = &first;
-    if (!database_begin(state, STATEMENT_ITEMS, error, "t", environment_id)) {
+    if (!database_begin(state, STATEMENT_ITEMS, error, VALUES(value_text(environment_id)))) {
         return false;
     }
     CLEANUP_ERROR struct error *failure = NULL;

@@ -11,38 +11,42 @@ bool state_sandbox_begin(struct state *state, const char *id, const char *sessio
                          int64_t now_ms, struct error **error) {
     /* Should the machine go down, this row is what says that calls may have been handed over. */
     database_insist(state);
-    bool is_written =
-        database_run(state, STATEMENT_SANDBOX_BEGIN, error, "ttiti", id, session_id,
-                     (int64_t)STATE_SANDBOX_CREATING, (const char *)state->boot_id, now_ms);
+    bool is_written = database_run(state, STATEMENT_SANDBOX_BEGIN, error,
+                                   VALUES(value_text(id), value_text(session_id),
+                                          value_integer(STATE_SANDBOX_CREATING),
+                                          value_text(state->boot_id), value_integer(now_ms)));
     database_relax(state);
     return is_written;
 }
 
 bool state_sandbox_live(struct state *state, const char *id, const char *incarnation,
                         struct error **error) {
-    return database_run(state, STATEMENT_SANDBOX_LIVE, error, "tit", id,
-                        (int64_t)STATE_SANDBOX_LIVE, incarnation);
+    return database_run(
+        state, STATEMENT_SANDBOX_LIVE, error,
+        VALUES(value_text(id), value_integer(STATE_SANDBOX_LIVE), value_text(incarnation)));
 }
 
 bool state_sandbox_touch(struct state *state, const char *id, int64_t now_ms,
                          struct error **error) {
-    return database_run(state, STATEMENT_SANDBOX_TOUCH, error, "ti", id, now_ms);
+    return database_run(state, STATEMENT_SANDBOX_TOUCH, error,
+                        VALUES(value_text(id), value_integer(now_ms)));
 }
 
 bool state_sandbox_ending(struct state *state, const char *id, struct error **error) {
-    return database_run(state, STATEMENT_SANDBOX_ENDING, error, "ti", id,
-                        (int64_t)STATE_SANDBOX_ENDING);
+    return database_run(state, STATEMENT_SANDBOX_ENDING, error,
+                        VALUES(value_text(id), value_integer(STATE_SANDBOX_ENDING)));
 }
 
 bool state_sandbox_retire(struct state *state, const char *id, bool *is_retired,
                           struct error **error) {
     CLEANUP_ERROR struct error *failure = NULL;
-    if (!database_run(state, STATEMENT_SANDBOX_RETIRE, error, "ti", id,
-                      (int64_t)STATE_SANDBOX_ENDING)) {
+    if (!database_run(state, STATEMENT_SANDBOX_RETIRE, error,
+                      VALUES(value_text(id), value_integer(STATE_SANDBOX_ENDING)))) {
         return false;
     }
     *is_retired = sqlite3_changes(state->database) > 0;
-    if (*is_retired || !database_begin(state, STATEMENT_SANDBOX_EXISTS, error, "t", id)) {
+    if (*is_retired ||
+        !database_begin(state, STATEMENT_SANDBOX_EXISTS, error, VALUES(value_text(id)))) {
         return *is_retired;
     }
     *is_retired = !database_next(state, STATEMENT_SANDBOX_EXISTS, &failure);
@@ -55,7 +59,7 @@ bool state_sandbox_retire(struct state *state, const char *id, bool *is_retired,
 }
 
 bool state_sandbox_forget(struct state *state, const char *id, struct error **error) {
-    return database_run(state, STATEMENT_SANDBOX_FORGET, error, "t", id);
+    return database_run(state, STATEMENT_SANDBOX_FORGET, error, VALUES(value_text(id)));
 }
 
 static void read_sandbox(struct state *state, enum statement which, struct state_sandbox *out) {
@@ -75,8 +79,8 @@ bool state_sandbox_find(struct state *state, const char *session_id, struct stat
                         bool *is_found, struct error **error) {
     CLEANUP_ERROR struct error *failure = NULL;
     *is_found = false;
-    if (!database_begin(state, STATEMENT_SANDBOX_FIND, error, "ti", session_id,
-                        (int64_t)STATE_SANDBOX_ENDING)) {
+    if (!database_begin(state, STATEMENT_SANDBOX_FIND, error,
+                        VALUES(value_text(session_id), value_integer(STATE_SANDBOX_ENDING)))) {
         return false;
     }
     if (database_next(state, STATEMENT_SANDBOX_FIND, &failure)) {
@@ -97,7 +101,7 @@ bool state_sandboxes(struct state *state, struct state_sandbox **out, size_t *co
     CLEANUP_FREE struct state_sandbox *rows = NULL;
     size_t capacity = 0;
     *count = 0;
-    if (!database_begin(state, STATEMENT_SANDBOXES, error, "")) {
+    if (!database_begin(state, STATEMENT_SANDBOXES, error, NULL, 0)) {
         return false;
     }
     while (database_next(state, STATEMENT_SANDBOXES, &failure)) {
