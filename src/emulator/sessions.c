@@ -89,7 +89,7 @@ static struct json_object *initial_json(struct request *request, struct json_obj
     json_set_string(json, "type", "session");
     json_set_string(json, "id", id);
     json_set_string(json, "status", "idle");
-    json_set_string(json, "environment_id", json_get_string(request->body, "environment_id"));
+    json_set(json, "environment_id", json_object_get(json_get(request->body, "environment_id")));
     json_set(json, "agent", json_object_get(agent));
     json_set(json, "resources", array_or_empty(request->body, "resources"));
     json_set(json, "metadata", json_object_new_object());

@@ -2,7 +2,9 @@
 #include "tools/glob_pattern.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 16
+#include <json-c/linkhash.h>
 #include <pcre2.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,12 +21,13 @@ enum {
     STEPS_LIMIT = 200 * 1000, /* of backtracking, for one name */
     DEPTH_LIMIT = 20 * 1000,
     NAME_UNITS = 256, /* NAME_MAX and one */
+    TABLE_SIZE = 64,  /* at first */
 };
 
 /* Numbers suffixes, so that the walk can tell which states of which alternatives are the same. */
 struct suffixes {
-    char **list;
-    size_t count;
+    struct lh_table *ids; /* text, owned -> number */
+    uintptr_t count;
 };
 
 static bool compile_magic(struct glob_segment *segment, const struct buffer *source,
@@ -134,14 +137,15 @@ static unsigned suffix_id(struct suffixes *suffixes, const char *text) {
     if (*text == '\0') {
         return 0;
     }
-    for (size_t i = 0; i < suffixes->count; i++) {
-        if (strcmp(suffixes->list[i], text) == 0) {
-            return (unsigned)i + 1;
-        }
+    void *found = NULL;
+    if (lh_table_lookup_ex(suffixes->ids, text, &found)) {
+        return (unsigned)(uintptr_t)found;
     }
-    suffixes->list = memory_resize(suffixes->list, suffixes->count + 1, sizeof suffixes->list[0]);
-    suffixes->list[suffixes->count++] = memory_string(text);
-    return (unsigned)suffixes->count;
+    uintptr_t id = ++suffixes->count;
+    if (lh_table_insert(suffixes->ids, memory_string(text), (void *)id) != 0) {
+        abort();
+    }
+    return (unsigned)id;
 }
 
 static void number_suffixes(struct glob_alternative *alternative, struct suffixes *suffixes) {
@@ -180,23 +184,39 @@ static bool add_alternative(struct glob_pattern *pattern, const char *text, size
     return is_good;
 }
 
-static bool is_repeated(const struct glob_words *words, size_t at) {
-    for (size_t i = 0; i < at; i++) {
-        if (strcmp(words->list[i], words->list[at]) == 0) {
-            return true;
-        }
+/* Whether the word was here before; remembers it. */
+static bool is_repeated(struct lh_table *seen, const char *word) {
+    if (lh_table_lookup_ex(seen, word, NULL)) {
+        return true;
+    }
+    if (lh_table_insert(seen, word, NULL) != 0) {
+        abort();
     }
     return false;
 }
 
+static void free_key(struct lh_entry *entry) {
+    free(lh_entry_k(entry));
+}
+
+/* With thousands of alternatives a list would take minutes. */
+static struct lh_table *new_table(lh_entry_free_fn *free_entry) {
+    struct lh_table *table = lh_kchar_table_new(TABLE_SIZE, free_entry);
+    if (table == NULL) {
+        abort();
+    }
+    return table;
+}
+
 static const char *compile_words(struct glob_pattern *pattern, const struct glob_words *words) {
     size_t total = 0;
-    struct suffixes suffixes = {0};
+    struct suffixes suffixes = {.ids = new_table(free_key)};
+    struct lh_table *seen = new_table(NULL);
     const char *reason = NULL;
     pattern->alternatives = memory_zeroed(words->count + 1, sizeof(struct glob_alternative));
     for (size_t i = 0; i < words->count && reason == NULL; i++) {
         size_t before = pattern->count;
-        if (is_repeated(words, i)) {
+        if (is_repeated(seen, words->list[i])) {
             continue;
         }
         if (!add_alternative(pattern, words->list[i], &total)) {
@@ -206,10 +226,8 @@ static const char *compile_words(struct glob_pattern *pattern, const struct glob
         }
     }
     pattern->suffix_count = (unsigned)suffixes.count + 1;
-    for (size_t i = 0; i < suffixes.count; i++) {
-        free(suffixes.list[i]);
-    }
-    free(suffixes.list);
+    lh_table_free(suffixes.ids);
+    lh_table_free(seen);
     return reason;
 }
 
